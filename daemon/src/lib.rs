@@ -1,0 +1,7 @@
+//! What every process of swift-s3-sync needs once: logging, statsd counters, signals.
+//!
+//! Knows nothing of the product's rules. Binaries call it at start; libraries use only `tracing`.
+
+pub mod logging;
+pub mod signals;
+pub mod statsd;

@@ -1,0 +1,227 @@
+//! Structured logs: text or JSON lines, to standard error, to a rotating file and to syslog.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use file_rotate::{ContentLimit, FileRotate, compression::Compression, suffix::AppendCount};
+use swift_s3_policy::{LogFormat, LogLevel, Syslog, SyslogProtocol};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The file is rotated at this size, and [`KEPT_FILES`] old ones are kept, as operators of the Python daemon are used to.
+const ROTATE_BYTES: usize = 100 * 1024 * 1024;
+const KEPT_FILES: usize = 5;
+/// A syslog host that does not answer must not hold the daemon.
+const SYSLOG_TIMEOUT: Duration = Duration::from_secs(2);
+/// Facility `daemon` (3), severity `info` (6): the line itself carries the level. Source: RFC 3164, section 4.1.1.
+const SYSLOG_PRIORITY: u8 = 3 * 8 + 6;
+
+/// Where log lines go and what they look like.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Lines less important than this are dropped.
+    pub level: LogLevel,
+    /// Text for people, JSON for machines.
+    pub format: LogFormat,
+    /// Write to standard error.
+    pub console: bool,
+    /// Write to this file, rotated by size.
+    pub file: Option<PathBuf>,
+    /// Send each line to this syslog host too.
+    pub syslog: Option<Syslog>,
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The log file or its folder cannot be written.
+    #[error("could not open log file {path}: {source}")]
+    File {
+        /// The configured path.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another subscriber is already installed in this process.
+    #[error("logging is already set up: {0}")]
+    AlreadySet(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Installs the process-wide subscriber.
+///
+/// # Errors
+/// When the log file cannot be opened for appending, or logging was set up before.
+pub fn init(settings: &LogSettings) -> Result<(), LogError> {
+    let mut sinks = Vec::new();
+    if settings.console {
+        sinks.push(Sink::Console);
+    }
+    if let Some(path) = &settings.file {
+        // FileRotate panics on a file that it cannot open, so the permission is tried first.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|source| LogError::File { path: path.clone(), source })?;
+        sinks.push(Sink::File(Mutex::new(FileRotate::new(
+            path,
+            AppendCount::new(KEPT_FILES),
+            ContentLimit::BytesSurpassed(ROTATE_BYTES),
+            Compression::None,
+            None,
+        ))));
+    }
+    if let Some(syslog) = &settings.syslog {
+        sinks.push(Sink::Syslog(SyslogSink::new(syslog.clone())));
+    }
+    let writer = Writers(Arc::new(sinks));
+    let registry = tracing_subscriber::registry().with(filter(settings.level));
+    match settings.format {
+        LogFormat::Text => {
+            registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer)).try_init()?;
+        }
+        LogFormat::Json => {
+            registry
+                .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
+                .try_init()?;
+        }
+    }
+    if settings.syslog.is_some() {
+        tracing::debug!("using syslog");
+    }
+    Ok(())
+}
+
+/// Our own level, and warnings only from the libraries below us: at `debug` an operator wants this program's story.
+fn filter(level: LogLevel) -> EnvFilter {
+    let own = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warning => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    let libraries = match level {
+        LogLevel::Error => "error",
+        LogLevel::Trace => "debug",
+        _ => "warn",
+    };
+    EnvFilter::new(format!(
+        "{libraries},swift_s3_worker={own},swift_s3_store={own},swift_s3_daemon={own},swift_s3_policy={own},swift_s3_sync={own}"
+    ))
+}
+
+enum Sink {
+    Console,
+    File(Mutex<FileRotate<AppendCount>>),
+    Syslog(SyslogSink),
+}
+
+#[derive(Clone)]
+struct Writers(Arc<Vec<Sink>>);
+
+impl<'a> MakeWriter<'a> for Writers {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.0)
+    }
+}
+
+/// Writes one formatted line to every sink. A sink that fails (full disk, dead syslog) is skipped: losing a log line
+/// is better than losing the daemon.
+struct Line<'a>(&'a [Sink]);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        for sink in self.0 {
+            match sink {
+                Sink::Console => drop(io::stderr().write_all(line)),
+                Sink::File(file) => drop(file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line)),
+                Sink::Syslog(syslog) => syslog.send(line),
+            }
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines wait for a syslog host in a queue of this length; when it is full, lines are dropped rather than work held.
+const SYSLOG_QUEUE: usize = 1_024;
+
+/// Sends lines to a syslog host from a thread of its own.
+struct SyslogSink {
+    queue: std::sync::mpsc::SyncSender<Vec<u8>>,
+}
+
+impl SyslogSink {
+    fn new(settings: Syslog) -> Self {
+        let (queue, lines) = std::sync::mpsc::sync_channel::<Vec<u8>>(SYSLOG_QUEUE);
+        std::thread::spawn(move || {
+            let mut connection = None;
+            for line in lines {
+                if connection.is_none() {
+                    connection = SyslogConnection::open(&settings).ok();
+                }
+                if let Some(open) = &mut connection
+                    && open.send(&line).is_err()
+                {
+                    connection = None;
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    fn send(&self, line: &[u8]) {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let mut packet = format!("<{SYSLOG_PRIORITY}>swift-s3-sync: ").into_bytes();
+        packet.extend_from_slice(text);
+        drop(self.queue.try_send(packet));
+    }
+}
+
+enum SyslogConnection {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl SyslogConnection {
+    fn open(settings: &Syslog) -> io::Result<Self> {
+        let address = (settings.host.as_str(), settings.port);
+        match settings.protocol {
+            SyslogProtocol::Udp => {
+                let socket = UdpSocket::bind("0.0.0.0:0")?;
+                socket.connect(address)?;
+                Ok(Self::Udp(socket))
+            }
+            SyslogProtocol::Tcp => {
+                let stream = TcpStream::connect(address)?;
+                stream.set_write_timeout(Some(SYSLOG_TIMEOUT))?;
+                Ok(Self::Tcp(stream))
+            }
+        }
+    }
+
+    fn send(&mut self, packet: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => socket.send(packet).map(drop),
+            Self::Tcp(stream) => stream.write_all(packet).and_then(|()| stream.write_all(b"\n")),
+        }
+    }
+}
+
+impl fmt::Debug for Writers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Writers({})", self.0.len())
+    }
+}

@@ -1,0 +1,47 @@
+//! The rules of swift-s3-sync, without any clock, socket or disk.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`timestamp`] | what a Swift timestamp is and how a container row encodes three of them |
+//! | [`share`] | which node handles a name first |
+//! | [`key_mapping`] | which S3 key an object, and its large-object manifest, has |
+//! | [`metadata_mapping`] | how Swift headers become S3 metadata, and when two sets mean the same |
+//! | [`selection`], [`exclude`] | which objects a mapping is about |
+//! | [`lifecycle`] | what to do with a bucket's expiration rules |
+//! | [`metric_name`] | the StatsD names that dashboards already use |
+//! | [`secret`], [`mapping`], [`sync_config`] | the configuration file, parsed once into types |
+//!
+//! Everything here is a total function of its arguments. Nothing here may read the time, open a file or
+//! talk to a peer; callers hand in what they know.
+
+pub mod exclude;
+pub mod key_mapping;
+pub mod lifecycle;
+pub mod mapping;
+pub mod metadata_mapping;
+pub mod metric_name;
+mod rfc2047;
+pub mod secret;
+pub mod selection;
+pub mod share;
+pub mod sync_config;
+pub mod timestamp;
+
+pub use exclude::{ExcludePattern, MatchLimitExceeded};
+pub use key_mapping::{KeyMapping, MAX_KEY_BYTES};
+pub use lifecycle::{LifecyclePlan, LifecycleRule, expiration_days, plan_lifecycle};
+pub use mapping::{Addressing, ContainerSelector, Mapping, S3Remote};
+pub use metadata_mapping::{
+    DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_ETAG_MARKER, SLO_MARKER, decode_name,
+    decode_value, decode_value_bytes, encode_name, encode_value, same_meaning, to_remote,
+    user_metadata_bytes,
+};
+pub use metric_name::statsd_name;
+pub use secret::{CredentialSource, Secret, SecretSource};
+pub use selection::SelectionCriteria;
+pub use share::{name_hash, owner_index};
+pub use sync_config::{
+    ConfigProblem, LogFormat, LogLevel, ParsedConfig, Statsd, SyncConfig, Syslog, SyslogProtocol,
+    parse_sync_config,
+};
+pub use timestamp::{RowTimestamps, Timestamp, TimestampError};

@@ -1,0 +1,275 @@
+//! One mapping: which local containers go where, and under which policy.
+//!
+//! A mapping is built by [`crate::sync_config`] from one element of `containers` and never changes after that.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::exclude::ExcludePattern;
+use crate::key_mapping::{KeyMapping, effective_prefix};
+use crate::secret::CredentialSource;
+use crate::selection::SelectionCriteria;
+
+/// One element of `containers`.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// Where it stands in the configuration, such as `containers[3]`.
+    pub path: String,
+    /// The local account.
+    pub account: String,
+    /// Which of the account's containers.
+    pub container: ContainerSelector,
+    /// Where copies go.
+    pub remote: S3Remote,
+    /// As configured. `None` means the computed prefix, an empty one that keys are object names.
+    pub custom_prefix: Option<String>,
+    /// How old a row must be before it is copied, by its newest timestamp.
+    pub copy_after: Duration,
+    /// False: the local object is removed once its copy is proven.
+    pub retain_local: bool,
+    /// Whether the segments of an archived large object stay. Means nothing while `retain_local` is true.
+    pub retain_local_segments: bool,
+    /// Whether users' deletes are carried to the remote.
+    pub propagate_delete: bool,
+    /// Names that the mapping is not about.
+    pub exclude: Option<ExcludePattern>,
+    /// Headers an object must have to be copied.
+    pub selection: SelectionCriteria,
+    /// How long a copy lives.
+    pub remote_delete_after: Option<Duration>,
+}
+
+/// Which containers of an account a mapping is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ContainerSelector {
+    /// The container of this name.
+    One(String),
+    /// Every container of the account, `/*` in the configuration.
+    All,
+}
+
+/// An S3 bucket and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Remote {
+    /// An `http` or `https` URL as configured, or `None` for Amazon.
+    pub endpoint: Option<String>,
+    /// The bucket.
+    pub bucket: String,
+    /// The region requests are signed for.
+    pub region: Option<String>,
+    /// How the bucket is named in a request.
+    pub addressing: Addressing,
+    /// Where the credentials come from.
+    pub credentials: CredentialSource,
+    /// Whether server-side encryption is asked for, where the remote is known to have it.
+    pub encryption: bool,
+}
+
+/// How a request names the bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Addressing {
+    /// The SDK's choice for Amazon, the path for everything else.
+    #[default]
+    Auto,
+    /// `https://endpoint/bucket/key`
+    Path,
+    /// `https://bucket.endpoint/key`
+    VirtualHost,
+}
+
+impl S3Remote {
+    /// Whether the remote is Amazon's: no endpoint, or one below `amazonaws.com`.
+    pub fn is_amazon(&self) -> bool {
+        let Some(endpoint) = &self.endpoint else {
+            return true;
+        };
+        let Ok(url) = Url::parse(endpoint) else {
+            return false;
+        };
+        url.host_str().is_some_and(|host| host == "amazonaws.com" || host.ends_with(".amazonaws.com"))
+    }
+
+    /// Whether the remote is Google Cloud Storage, which has a layout of its own for large objects.
+    pub fn is_google(&self) -> bool {
+        self.endpoint.as_deref() == Some("https://storage.googleapis.com")
+    }
+
+    /// Whether writes ask for server-side encryption. Clones are never asked: many refuse the header.
+    pub fn sends_sse(&self) -> bool {
+        self.encryption && self.is_amazon()
+    }
+
+    /// Whether requests name the bucket in the path.
+    pub fn uses_path_style(&self) -> bool {
+        match self.addressing {
+            Addressing::Auto => !self.is_amazon(),
+            Addressing::Path => true,
+            Addressing::VirtualHost => false,
+        }
+    }
+}
+
+impl Mapping {
+    /// 32 hexadecimal digits that stand for everything that decides what is remote for a container.
+    ///
+    /// A cursor that was kept under another identity says nothing about this mapping. Credentials, region and
+    /// addressing are left out: changing them changes no object.
+    pub fn identity(&self, container: &str) -> String {
+        let remote = &self.remote;
+        let copy_after = self.copy_after.as_nanos().to_string();
+        let delete_after = self.remote_delete_after.map(|after| after.as_nanos().to_string());
+        let selection = self.selection.canonical();
+        let fields = [
+            Some("s3"),
+            Some(self.account.as_str()),
+            Some(container),
+            remote.endpoint.as_deref(),
+            Some(remote.bucket.as_str()),
+            self.custom_prefix.as_deref().map(effective_prefix),
+            Some(selection.as_str()),
+            self.exclude.as_ref().map(ExcludePattern::as_str),
+            Some(flag(remote.encryption)),
+            Some(copy_after.as_str()),
+            Some(flag(self.retain_local)),
+            Some(flag(self.propagate_delete)),
+            delete_after.as_deref(),
+        ];
+        let mut digest = Sha256::new();
+        for field in fields {
+            // Absent and empty differ, and no field can run into the next.
+            match field {
+                None => digest.update(b"-;"),
+                Some(text) => digest.update(format!("{}:{text};", text.len())),
+            }
+        }
+        let mut identity = hex::encode(digest.finalize());
+        identity.truncate(32);
+        identity
+    }
+
+    /// The keys of one of the mapping's containers.
+    pub fn key_mapping(&self, container: &str) -> KeyMapping {
+        KeyMapping::new(&self.account, container, self.custom_prefix.as_deref())
+    }
+}
+
+fn flag(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::secret::{Secret, SecretSource};
+
+    fn remote(endpoint: Option<&str>) -> S3Remote {
+        S3Remote {
+            endpoint: endpoint.map(str::to_owned),
+            bucket: "b".to_owned(),
+            region: None,
+            addressing: Addressing::Auto,
+            credentials: CredentialSource::DefaultChain,
+            encryption: true,
+        }
+    }
+
+    fn mapping() -> Mapping {
+        Mapping {
+            path: "containers[0]".to_owned(),
+            account: "AUTH_test".to_owned(),
+            container: ContainerSelector::All,
+            remote: remote(None),
+            custom_prefix: None,
+            copy_after: Duration::ZERO,
+            retain_local: true,
+            retain_local_segments: false,
+            propagate_delete: true,
+            exclude: None,
+            selection: SelectionCriteria::default(),
+            remote_delete_after: None,
+        }
+    }
+
+    #[test]
+    fn providers_are_told_by_their_endpoint() {
+        for (endpoint, amazon, google) in [
+            (None, true, false),
+            (Some("https://s3.eu-west-1.amazonaws.com"), true, false),
+            (Some("http://S3.AMAZONAWS.COM:80/"), true, false),
+            (Some("https://notamazonaws.com"), false, false),
+            (Some("https://amazonaws.com.example"), false, false),
+            (Some("https://storage.googleapis.com"), false, true),
+            (Some("http://storage.googleapis.com"), false, false),
+            (Some("http://127.0.0.1:9000"), false, false),
+            (Some("no url"), false, false),
+        ] {
+            let remote = remote(endpoint);
+            assert_eq!((remote.is_amazon(), remote.is_google()), (amazon, google), "{endpoint:?}");
+            assert_eq!(remote.sends_sse(), amazon);
+            assert_eq!(remote.uses_path_style(), !amazon);
+        }
+        let plain = S3Remote { encryption: false, ..remote(None) };
+        assert!(!plain.sends_sse());
+        let path = S3Remote { addressing: Addressing::Path, ..remote(None) };
+        assert!(path.uses_path_style());
+        let endpoint = Some("http://127.0.0.1:9000");
+        let host = S3Remote { addressing: Addressing::VirtualHost, ..remote(endpoint) };
+        assert!(!host.uses_path_style());
+    }
+
+    #[test]
+    fn identity_changes_with_everything_that_decides_what_is_remote() {
+        let changes: [fn(&mut Mapping); 14] = [
+            |_| {},
+            |mapping| mapping.account = "AUTH_other".to_owned(),
+            |mapping| mapping.remote.endpoint = Some("http://a".to_owned()),
+            |mapping| mapping.remote.bucket = "other".to_owned(),
+            |mapping| mapping.custom_prefix = Some(String::new()),
+            |mapping| mapping.custom_prefix = Some("p".to_owned()),
+            |mapping| mapping.selection = SelectionCriteria::parse(&json!({"a": "b"})).unwrap(),
+            |mapping| mapping.exclude = ExcludePattern::parse("a").unwrap(),
+            |mapping| mapping.remote.encryption = false,
+            |mapping| mapping.copy_after = Duration::from_secs(1),
+            |mapping| mapping.retain_local = false,
+            |mapping| mapping.propagate_delete = false,
+            |mapping| mapping.remote_delete_after = Some(Duration::from_secs(1)),
+            |mapping| mapping.remote_delete_after = Some(Duration::from_secs(2)),
+        ];
+        let mut identities = BTreeSet::from([mapping().identity("other")]);
+        for change in changes {
+            let mut mapping = mapping();
+            change(&mut mapping);
+            let identity = mapping.identity("c");
+            assert_eq!(identity.len(), 32);
+            assert!(identities.insert(identity), "{mapping:?}");
+        }
+    }
+
+    #[test]
+    fn identity_does_not_change_with_the_way_to_the_remote() {
+        let mut other = mapping();
+        other.path = "containers[7]".to_owned();
+        other.remote.region = Some("eu-west-1".to_owned());
+        other.remote.addressing = Addressing::Path;
+        let secret = || SecretSource::Inline(Secret::new("s"));
+        other.remote.credentials =
+            CredentialSource::Static { identity: secret(), secret: secret(), session_token: None };
+        assert_eq!(other.identity("c"), mapping().identity("c"));
+        let prefixed = |prefix: &str| Mapping { custom_prefix: Some(prefix.to_owned()), ..mapping() };
+        assert_eq!(prefixed("/p/").identity("c"), prefixed("p").identity("c"));
+    }
+
+    #[test]
+    fn identity_is_stable_across_versions() {
+        // Cursors on disk are kept under it: a new value means that every container is walked again.
+        assert_eq!(mapping().identity("c"), "2c30f44a1d3ca29391d081335ef685f8");
+    }
+}

@@ -1,0 +1,194 @@
+//! The configuration file `sync.json`, parsed once into types.
+//!
+//! The keys are the predecessor's, with the same meaning and the same defaults, so that an existing file works.
+//! Every problem is reported at once, by JSON path; what is merely odd becomes a warning. Nothing is read from
+//! disk or environment here: a secret that lives elsewhere stays a [`crate::SecretSource`].
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::reader::{Report, Section};
+use self::url_check::without_credentials;
+use crate::mapping::Mapping;
+
+mod containers;
+mod global;
+mod problem;
+mod reader;
+mod remote;
+mod similar;
+mod url_check;
+
+pub use problem::ConfigProblem;
+pub(crate) use problem::describe;
+
+/// Everything the configuration file says, checked.
+#[derive(Clone)]
+pub struct SyncConfig {
+    /// `devices`: where the Swift devices are mounted.
+    pub devices: PathBuf,
+    /// `status_dir`: where cursors are kept.
+    pub status_dir: PathBuf,
+    /// `swift_dir`: where `swift.conf` and the rings are.
+    pub swift_dir: PathBuf,
+    /// `items_chunk`: most rows that one pass takes from a container at a time; at least 1.
+    pub items_chunk: u32,
+    /// `containers`, in the order of the file, without exact repetitions.
+    pub mappings: Vec<Arc<Mapping>>,
+    /// `poll_interval`: least time between two rounds.
+    pub poll_interval: Duration,
+    /// `workers`: rows handled at the same time, 1 to 1024.
+    pub workers: usize,
+    /// `enumerator_workers`: containers handled at the same time, 1 to 1024.
+    pub enumerator_workers: usize,
+    /// `verification_slack`: age from which a row that another node owns is checked. Minutes in the file.
+    pub verification_slack: Duration,
+    /// `swift_bind_ip`: the addresses by which this node is known in the ring; empty for every local address.
+    pub swift_bind_ip: Vec<IpAddr>,
+    /// `internal_url`: an `http` URL of a Swift proxy that asks for no credentials.
+    pub internal_url: Option<String>,
+    /// `log_file`: required by the worker unless it logs to the console.
+    pub log_file: Option<PathBuf>,
+    /// `log_level`
+    pub log_level: LogLevel,
+    /// `log_format`
+    pub log_format: LogFormat,
+    /// `syslog`: a further destination of log lines.
+    pub syslog: Option<Syslog>,
+    /// `http_proxy`: the proxy for `http` remotes. May hold credentials.
+    pub http_proxy: Option<String>,
+    /// `https_proxy`: the proxy for `https` remotes. May hold credentials.
+    pub https_proxy: Option<String>,
+    /// `statsd_host`, `statsd_port`, `statsd_prefix`
+    pub statsd: Option<Statsd>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogLevel {
+    /// What a human must look at.
+    Error,
+    /// What was unexpected, but work went on.
+    Warning,
+    /// Changes of state.
+    #[default]
+    Info,
+    /// Single objects.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A syslog server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Transport.
+    pub protocol: SyslogProtocol,
+}
+
+/// The transport to a syslog server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SyslogProtocol {
+    /// Datagrams.
+    #[default]
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// A StatsD server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statsd {
+    /// Name or address.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// What every name starts with, before a dot.
+    pub prefix: Option<String>,
+}
+
+/// A configuration, and what is odd about it.
+#[derive(Clone, Debug)]
+pub struct ParsedConfig {
+    /// The configuration.
+    pub config: SyncConfig,
+    /// What works but deserves a look, in the order of the file as far as there is one.
+    pub warnings: Vec<ConfigProblem>,
+}
+
+/// Parses the text of a configuration file.
+///
+/// The caller bounds the size of the text.
+///
+/// # Errors
+/// Every problem of the file, each with its JSON path. Never shows a secret.
+pub fn parse_sync_config(text: &str) -> Result<ParsedConfig, Vec<ConfigProblem>> {
+    let single = |path: String, found: String, allowed: &str| {
+        vec![ConfigProblem { path, found, allowed: allowed.to_owned() }]
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let document: Value = serde_json::from_str(text).map_err(|error| {
+        let path = format!("line {}, column {}", error.line(), error.column());
+        single(path, format!("no JSON: {error}"), "a JSON document")
+    })?;
+    let Value::Object(members) = &document else {
+        let path = "(document)".to_owned();
+        return Err(single(path, describe(&document), "a JSON object"));
+    };
+    let mut report = Report::default();
+    let config = global::read(&mut Section::new(String::new(), members, &mut report));
+    let warnings = report.into_result()?;
+    // Without a problem everything required was there.
+    let config = config.ok_or_else(Vec::new)?;
+    Ok(ParsedConfig { config, warnings })
+}
+
+/// Hides what proxies' URLs hold before an `@`.
+impl fmt::Debug for SyncConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = |url: &Option<String>| url.as_deref().map(without_credentials);
+        formatter
+            .debug_struct("SyncConfig")
+            .field("devices", &self.devices)
+            .field("status_dir", &self.status_dir)
+            .field("swift_dir", &self.swift_dir)
+            .field("items_chunk", &self.items_chunk)
+            .field("mappings", &self.mappings)
+            .field("poll_interval", &self.poll_interval)
+            .field("workers", &self.workers)
+            .field("enumerator_workers", &self.enumerator_workers)
+            .field("verification_slack", &self.verification_slack)
+            .field("swift_bind_ip", &self.swift_bind_ip)
+            .field("internal_url", &self.internal_url)
+            .field("log_file", &self.log_file)
+            .field("log_level", &self.log_level)
+            .field("log_format", &self.log_format)
+            .field("syslog", &self.syslog)
+            .field("http_proxy", &proxy(&self.http_proxy))
+            .field("https_proxy", &proxy(&self.https_proxy))
+            .field("statsd", &self.statsd)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Reads the keys outside `containers`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::containers;
+use super::problem::describe;
+use super::reader::{Section, Unit};
+use super::url_check::{is_plain_url, is_proxy_url, without_credentials};
+use super::{LogFormat, LogLevel, Statsd, SyncConfig, Syslog, SyslogProtocol};
+
+const DEFAULT_SWIFT_DIR: &str = "/etc/swift";
+const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_WORKERS: usize = 10;
+const MAX_WORKERS: u32 = 1024;
+const DEFAULT_VERIFICATION_SLACK: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_SYSLOG_PORT: u16 = 514;
+const DEFAULT_STATSD_PORT: u16 = 8125;
+
+const PATH_RULE: &str = "a path";
+const CHUNK_RULE: &str = "a whole number from 1 to 4294967295";
+const HOST_RULE: &str = "the name or address of a host";
+
+const KEYS: [&str; 25] = [
+    "bulk_process",
+    "containers",
+    "devices",
+    "enumerator_workers",
+    "http_proxy",
+    "https_proxy",
+    "internal_client_logname",
+    "internal_client_path",
+    "internal_url",
+    "items_chunk",
+    "log_file",
+    "log_format",
+    "log_level",
+    "migrations",
+    "migrator_settings",
+    "poll_interval",
+    "statsd_host",
+    "statsd_port",
+    "statsd_prefix",
+    "status_dir",
+    "swift_bind_ip",
+    "swift_dir",
+    "syslog",
+    "verification_slack",
+    "workers",
+];
+
+const LOG_LEVELS: [(&str, LogLevel); 9] = [
+    ("critical", LogLevel::Error),
+    ("fatal", LogLevel::Error),
+    ("error", LogLevel::Error),
+    ("warning", LogLevel::Warning),
+    ("warn", LogLevel::Warning),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+    ("notset", LogLevel::Trace),
+];
+
+/// Reads the whole document; `None` if something required is missing or wrong, which is then reported.
+pub(super) fn read(section: &mut Section<'_>) -> Option<SyncConfig> {
+    section.warn_of_unknown_keys(&KEYS);
+    let devices = required_path(section, "devices");
+    let status_dir = required_path(section, "status_dir");
+    let items_chunk = if section.value("items_chunk").is_some() {
+        section.integer("items_chunk", 1..=u32::MAX)
+    } else {
+        section.missing("items_chunk", CHUNK_RULE, &KEYS);
+        None
+    };
+    let swift_dir = section.file_path("swift_dir").unwrap_or(DEFAULT_SWIFT_DIR);
+    let poll_interval = section.positive_span("poll_interval");
+    let workers = read_workers(section, "workers");
+    let enumerator_workers = read_workers(section, "enumerator_workers");
+    let verification_slack = section.span("verification_slack", Unit::Minutes);
+    let swift_bind_ip = read_bind_addresses(section);
+    let internal_url = read_internal_url(section);
+    let log_file = section.file_path("log_file").map(PathBuf::from);
+    let log_level =
+        section.choice("log_level", "\"error\", \"warning\", \"info\", \"debug\" or \"trace\"", &LOG_LEVELS);
+    let log_format = section.choice(
+        "log_format",
+        "\"text\" or \"json\"",
+        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+    );
+    let syslog = read_syslog(section);
+    let http_proxy = read_proxy(section, "http_proxy");
+    let https_proxy = read_proxy(section, "https_proxy");
+    let statsd = read_statsd(section);
+    check_keys_of_others(section);
+    let elements = section.list("containers", "a list of mappings");
+    let mappings = containers::read_all(elements, section.report());
+    Some(SyncConfig {
+        devices: devices?,
+        status_dir: status_dir?,
+        swift_dir: swift_dir.into(),
+        items_chunk: items_chunk?,
+        mappings,
+        poll_interval: poll_interval.unwrap_or(DEFAULT_POLL_INTERVAL),
+        workers,
+        enumerator_workers,
+        verification_slack: verification_slack.unwrap_or(DEFAULT_VERIFICATION_SLACK),
+        swift_bind_ip,
+        internal_url,
+        log_file,
+        log_level: log_level.unwrap_or_default(),
+        log_format: log_format.unwrap_or_default(),
+        syslog,
+        http_proxy,
+        https_proxy,
+        statsd,
+    })
+}
+
+fn required_path(section: &mut Section<'_>, key: &str) -> Option<PathBuf> {
+    if section.value(key).is_none() {
+        section.missing(key, PATH_RULE, &KEYS);
+    }
+    section.file_path(key).map(PathBuf::from)
+}
+
+fn read_workers(section: &mut Section<'_>, key: &str) -> usize {
+    let workers = section.integer(key, 1..=MAX_WORKERS);
+    workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(DEFAULT_WORKERS)
+}
+
+/// One address, or a list of them. An unspecified address anywhere stands for all.
+fn read_bind_addresses(section: &mut Section<'_>) -> Vec<IpAddr> {
+    let Some(value) = section.value("swift_bind_ip") else {
+        return Vec::new();
+    };
+    let texts: Vec<Option<&str>> = match value {
+        Value::Array(elements) => elements.iter().map(Value::as_str).collect(),
+        other => vec![other.as_str()],
+    };
+    let addresses: Option<Vec<IpAddr>> = texts.into_iter().map(|text| text?.parse().ok()).collect();
+    match addresses {
+        Some(addresses) if addresses.iter().any(IpAddr::is_unspecified) => Vec::new(),
+        Some(addresses) => addresses,
+        None => {
+            let allowed = "an IP address, or a list of them; \"0.0.0.0\" for every local one";
+            section.reject("swift_bind_ip", &describe(value), allowed);
+            Vec::new()
+        }
+    }
+}
+
+fn read_internal_url(section: &mut Section<'_>) -> Option<String> {
+    let allowed = "the http:// URL of a Swift proxy, without credentials, query or fragment";
+    read_url(section, "internal_url", allowed, |text| is_plain_url(text, &["http"]))
+}
+
+/// Without a scheme, `http://` is meant, as in the environment variables of the same names.
+fn read_proxy(section: &mut Section<'_>, key: &str) -> Option<String> {
+    let complete = |text: &str| {
+        if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+    };
+    let allowed = "the URL of a proxy, such as \"http://proxy.example:3128\"";
+    let proxy = read_url(section, key, allowed, |text| is_proxy_url(&complete(text)));
+    proxy.map(|proxy| complete(&proxy))
+}
+
+/// Reads a URL; shows a wrong one without credentials.
+fn read_url(
+    section: &mut Section<'_>,
+    key: &str,
+    allowed: &str,
+    accept: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let value = section.value(key)?;
+    match value.as_str() {
+        Some("") => None,
+        Some(text) if accept(text) => Some(text.to_owned()),
+        Some(text) => {
+            let shown = describe(&Value::from(without_credentials(text)));
+            section.reject(key, &shown, allowed);
+            None
+        }
+        None => {
+            section.reject(key, &describe(value), allowed);
+            None
+        }
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|character: char| character.is_whitespace() || character.is_control())
+}
+
+fn read_syslog(section: &mut Section<'_>) -> Option<Syslog> {
+    let mut syslog = section.section("syslog", "an object with host, port and proto")?;
+    syslog.warn_of_unknown_keys(&["host", "port", "proto"]);
+    let host = syslog.text("host", HOST_RULE, is_host).unwrap_or("localhost");
+    let port = syslog.port("port", DEFAULT_SYSLOG_PORT);
+    let protocol = syslog.choice(
+        "proto",
+        "\"udp\" or \"tcp\"",
+        &[("udp", SyslogProtocol::Udp), ("tcp", SyslogProtocol::Tcp)],
+    );
+    Some(Syslog { host: host.to_owned(), port, protocol: protocol.unwrap_or_default() })
+}
+
+fn read_statsd(section: &mut Section<'_>) -> Option<Statsd> {
+    let port = section.port("statsd_port", DEFAULT_STATSD_PORT);
+    let prefix_rule = "a text without white space, \":\" and \"|\"";
+    let prefix = section.text("statsd_prefix", prefix_rule, |text| {
+        text.is_empty() || (is_host(text) && !text.contains([':', '|']))
+    });
+    let accept = |text: &str| text.is_empty() || is_host(text);
+    let host = section.text("statsd_host", HOST_RULE, accept)?;
+    if host.is_empty() {
+        return None;
+    }
+    Some(Statsd {
+        host: host.to_owned(),
+        port,
+        prefix: prefix.filter(|prefix| !prefix.is_empty()).map(str::to_owned),
+    })
+}
+
+/// Keys that the file shares with other programs, and keys of the predecessor that mean nothing any more.
+fn check_keys_of_others(section: &mut Section<'_>) {
+    if !section.list("migrations", "a list of migrations").is_empty() {
+        let allowed = "the same; this program does not serve them";
+        section.warn("migrations", "migrations", allowed);
+    }
+    section.section("migrator_settings", "an object");
+    let is_on = |value: &&Value| !matches!(value.as_f64(), Some(0.0)) && **value != Value::Bool(false);
+    if let Some(value) = section.value("bulk_process").filter(is_on) {
+        section.warn("bulk_process", &describe(value), "false; it has no effect");
+    }
+    if let Some(value) = section.value("internal_client_path") {
+        let allowed = "nothing; it has no effect: internal_url names a Swift proxy to read through";
+        section.warn("internal_client_path", &describe(value), allowed);
+    }
+    if let Some(value) = section.value("internal_client_logname") {
+        section.warn("internal_client_logname", &describe(value), "nothing; it has no effect");
+    }
+}

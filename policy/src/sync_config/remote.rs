@@ -1,0 +1,201 @@
+//! The remote of a mapping: where it is, and with which credentials.
+
+use serde_json::Value;
+
+use super::problem::{describe, describe_secret};
+use super::reader::Section;
+use super::url_check::{is_plain_url, without_credentials};
+use crate::mapping::{Addressing, S3Remote};
+use crate::secret::{CredentialSource, Secret, SecretSource};
+
+const SECRET: &str = "a non-empty string, {\"file\": \"/path\"} or {\"env\": \"NAME\"}";
+const ENDPOINT: &str = "an http:// or https:// URL with a host, without credentials, query or fragment";
+
+/// Keys that mean something for a Swift remote only.
+const SWIFT_ONLY: [&str; 13] = [
+    "auth_type",
+    "tenant_name",
+    "project_name",
+    "project_domain_name",
+    "user_domain_name",
+    "remote_account",
+    "storage_policy",
+    "convert_dlo",
+    "sync_container_metadata",
+    "sync_container_acl",
+    "propagate_expiration",
+    "propagate_expiration_offset",
+    "remote_delete_after_addition",
+];
+
+/// Reads the remote; `None` only if the bucket is missing or wrong.
+pub(super) fn read(section: &mut Section<'_>, known: &[&str]) -> Option<S3Remote> {
+    match section.value("protocol").map(|value| (value, value.as_str())) {
+        None | Some((_, Some("s3"))) => reject_swift_keys(section),
+        Some((value, Some("swift"))) => {
+            let allowed = "\"s3\"; Swift remotes are not served yet by this version";
+            section.reject("protocol", &describe(value), allowed);
+            check_keystone(section);
+        }
+        Some((value, _)) => {
+            let allowed = "\"s3\"; \"swift\" is not served yet by this version";
+            section.reject("protocol", &describe(value), allowed);
+        }
+    }
+    check_segment_size(section);
+    let endpoint = read_endpoint(section);
+    let bucket_rule = "the name of a bucket: 1 to 255 bytes without \"/\" and white space";
+    let bucket = section.text("aws_bucket", bucket_rule, is_bucket);
+    if section.value("aws_bucket").is_none() {
+        section.missing("aws_bucket", bucket_rule, known);
+    }
+    let region = section.text("aws_region", "the name of a region, such as \"eu-west-1\"", is_region);
+    let addressing = section.choice(
+        "aws_addressing_style",
+        "\"auto\", \"path\" or \"virtual\"",
+        &[("auto", Addressing::Auto), ("path", Addressing::Path), ("virtual", Addressing::VirtualHost)],
+    );
+    let credentials = read_credentials(section);
+    let encryption = section.flag("encryption", true);
+    Some(S3Remote {
+        endpoint,
+        bucket: bucket?.to_owned(),
+        region: region.map(str::to_owned),
+        addressing: addressing.unwrap_or_default(),
+        credentials,
+        encryption,
+    })
+}
+
+fn read_endpoint(section: &mut Section<'_>) -> Option<String> {
+    let value = section.value("aws_endpoint")?;
+    match value.as_str() {
+        Some("") => None,
+        Some(text) if is_plain_url(text, &["http", "https"]) => Some(text.to_owned()),
+        Some(text) => {
+            let shown = describe(&Value::from(without_credentials(text)));
+            section.reject("aws_endpoint", &shown, ENDPOINT);
+            None
+        }
+        None => {
+            section.reject("aws_endpoint", &describe(value), ENDPOINT);
+            None
+        }
+    }
+}
+
+fn is_bucket(text: &str) -> bool {
+    let strange = |character: char| character == '/' || character.is_whitespace() || character.is_control();
+    (1..=255).contains(&text.len()) && !text.contains(strange) && text != "." && text != ".."
+}
+
+fn is_region(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
+}
+
+/// What Python takes for true.
+fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(elements) => !elements.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+    }
+}
+
+fn is_set(section: &Section<'_>, key: &str) -> bool {
+    section.value(key).is_some_and(is_truthy)
+}
+
+fn reject_swift_keys(section: &mut Section<'_>) {
+    for key in SWIFT_ONLY.into_iter().chain(["min_segment_size"]) {
+        let Some(value) = section.value(key).filter(|value| is_truthy(value)) else {
+            continue;
+        };
+        // Reported by its own check, with what is missing.
+        if key == "min_segment_size" && !is_set(section, "convert_dlo") {
+            continue;
+        }
+        let allowed = "nothing: it is about Swift remotes, which are not served yet by this version";
+        section.reject(key, &describe(value), allowed);
+    }
+}
+
+fn check_segment_size(section: &mut Section<'_>) {
+    if let Some(value) = section.value("min_segment_size")
+        && is_truthy(value)
+        && !is_set(section, "convert_dlo")
+    {
+        let allowed = "0; it needs convert_dlo, and both are about Swift remotes, which are not served \
+                       yet by this version";
+        section.reject("min_segment_size", &describe(value), allowed);
+    }
+}
+
+fn check_keystone(section: &mut Section<'_>) {
+    let required: &[&str] = match section.value("auth_type").and_then(Value::as_str) {
+        Some("keystone_v3") => &["project_name", "project_domain_name", "user_domain_name"],
+        Some("keystone_v2") => &["tenant_name"],
+        _ => return,
+    };
+    let missing: Vec<&str> = required.iter().copied().filter(|key| !is_set(section, key)).collect();
+    if let (Some(value), false) = (section.value("auth_type"), missing.is_empty()) {
+        let found = format!("{} without {}", describe(value), missing.join(", "));
+        section.reject("auth_type", &found, &format!("{} beside it", required.join(", ")));
+    }
+}
+
+fn read_credentials(section: &mut Section<'_>) -> CredentialSource {
+    let identity = read_secret(section, "aws_identity");
+    let secret = read_secret(section, "aws_secret");
+    let session_token = read_secret(section, "aws_session_token");
+    let given = |key: &str| section.value(key).is_some();
+    let (has_identity, has_secret) = (given("aws_identity"), given("aws_secret"));
+    let has_token = given("aws_session_token");
+    let pair = "both aws_identity and aws_secret, or neither for the default credential chain";
+    match (has_identity, has_secret) {
+        (true, false) => section.reject("aws_secret", "nothing", pair),
+        (false, true) => section.reject("aws_identity", "nothing", pair),
+        (false, false) if has_token => {
+            let allowed = "nothing without aws_identity and aws_secret";
+            section.reject("aws_session_token", "a token (not shown)", allowed);
+        }
+        _ => {}
+    }
+    match (identity, secret) {
+        (Some(identity), Some(secret)) => CredentialSource::Static { identity, secret, session_token },
+        _ => CredentialSource::DefaultChain,
+    }
+}
+
+/// Reads a secret, or where it is. Shows nothing of it.
+fn read_secret(section: &mut Section<'_>, key: &str) -> Option<SecretSource> {
+    let value = section.value(key)?;
+    let source = match value {
+        Value::String(text) => is_secret(text).then(|| SecretSource::Inline(Secret::new(text))),
+        Value::Object(members) if members.len() == 1 => {
+            let text_of = |name: &str| members.get(name).and_then(Value::as_str);
+            let file = text_of("file").filter(|path| path.starts_with('/') && !path.contains('\0'));
+            let variable = text_of("env").filter(|name| is_variable(name));
+            file.map(|path| SecretSource::File(path.into()))
+                .or_else(|| variable.map(|name| SecretSource::Env(name.to_owned())))
+        }
+        _ => None,
+    };
+    if source.is_none() {
+        section.reject(key, &describe_secret(value), SECRET);
+    }
+    source
+}
+
+/// A secret goes into header lines, where a control character would end it or break them.
+fn is_secret(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|character: char| character == '=' || character.is_control())
+}

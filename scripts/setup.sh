@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Makes a fresh Debian 12 able to build and test swift-s3-sync. Safe to run again; quick when nothing is missing.
+#
+#   scripts/setup.sh           installs what is missing
+#   scripts/setup.sh --check   only says what is missing, and exits 1 if something is
+#
+# Debian packages need root, or sudo. No service of these packages is started: the tests run their own.
+set -euo pipefail
+
+MOTO="moto[server]==5.2.5"
+RUST_NEEDED="1.94.1"
+VENV="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/venv"
+PYTHON=/usr/bin/python3 # Debian's, which sees Debian's Swift; another python3 on the path does not
+
+PACKAGES=(
+  # building: the C parts of SQLite and of the TLS library
+  gcc libc6-dev make pkg-config ca-certificates
+  # the Swift cluster of the tests
+  swift-proxy swift-account swift-container swift-object memcached rsync liberasurecode1 util-linux
+  # the S3 servers and clients of the tests
+  python3 python3-venv python3-swiftclient rclone
+)
+
+only_check=false
+case "${1:-}" in
+  "") ;;
+  --check) only_check=true ;;
+  *) echo "usage: scripts/setup.sh [--check]" >&2; exit 2 ;;
+esac
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# True when $1 is at least $2, both dotted numbers.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else fail "installing Debian packages needs root or sudo; run as root: apt-get install -y ${missing[*]}"
+  fi
+}
+
+# Debian starts a service as soon as its package is installed, unless this file says no. A file that is there already
+# is somebody's decision and is put back afterwards.
+policy=/usr/sbin/policy-rc.d
+kept_policy=""
+forbid_services() {
+  if [ -e "$policy" ]; then
+    kept_policy=$(mktemp)
+    cp -p "$policy" "$kept_policy"
+  fi
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+  as_root chmod 755 "$policy"
+  trap allow_services EXIT
+}
+allow_services() {
+  trap - EXIT
+  if [ -n "$kept_policy" ]; then
+    as_root cp -p "$kept_policy" "$policy"
+    rm -f "$kept_policy"
+  else
+    as_root rm -f "$policy"
+  fi
+}
+
+debian_packages() {
+  command -v dpkg-query >/dev/null || fail "this is not Debian; the tests need Debian 12 or what is like it"
+  missing=()
+  for package in "${PACKAGES[@]}"; do
+    installed "$package" || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if $only_check; then fail "missing Debian packages: ${missing[*]}"; fi
+  say "installing ${#missing[@]} Debian packages, one to three minutes: ${missing[*]}"
+  forbid_services
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  allow_services
+}
+
+python_environment() {
+  local stamp="$VENV/.installed"
+  [ -x "$VENV/bin/moto_server" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$MOTO" ] && return 0
+  if $only_check; then fail "missing: $MOTO in $VENV"; fi
+  say "installing $MOTO in $VENV, about a minute"
+  rm -rf "$VENV"
+  mkdir -p "$(dirname "$VENV")"
+  "$PYTHON" -m venv "$VENV"
+  "$VENV/bin/pip" install --quiet --disable-pip-version-check "$MOTO"
+  printf '%s\n' "$MOTO" >"$stamp"
+}
+
+rust_toolchain() {
+  local remedy="install Rust $RUST_NEEDED or newer from https://rustup.rs"
+  command -v cargo >/dev/null || fail "cargo is missing: $remedy"
+  local found
+  found=$(rustc --version | cut -d ' ' -f 2 | cut -d - -f 1)
+  at_least "$found" "$RUST_NEEDED" || fail "rustc $found is too old: $remedy, or run: rustup update stable"
+}
+
+missing=()
+rust_toolchain
+debian_packages
+python_environment
+"$PYTHON" -c 'import swift.proxy.server, pyeclib.ec_iface' || fail "Swift is installed but $PYTHON cannot load it"
+say "ready"

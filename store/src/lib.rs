@@ -1,0 +1,22 @@
+//! Remote object stores behind one trait: Amazon S3, Google Cloud Storage and S3 clones.
+//!
+//! * [`object_store`]: the [`ObjectStore`] trait and what its methods take and give
+//! * [`body`]: the streamed body of an upload
+//! * [`error`]: [`StoreError`] and its [`ErrorKind`]
+//! * [`metering`]: counts of requests sent, by operation
+//! * [`s3`]: the provider for everything that speaks the S3 protocol
+//!
+//! Called by the worker. Knows nothing of rings, container databases or the rules that choose what is copied; it carries
+//! out one request at a time, says precisely how that ended, and never repeats an upload on its own.
+
+pub mod body;
+pub mod error;
+pub mod metering;
+pub mod object_store;
+pub mod s3;
+
+pub use body::{Body, BoxError};
+pub use error::{ErrorKind, StoreError};
+pub use metering::RequestCounts;
+pub use object_store::{ListEntry, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+pub use s3::{S3Settings, StaticCredentials, open};

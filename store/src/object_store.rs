@@ -1,0 +1,138 @@
+//! What the worker asks of a remote store, and what it gets back.
+//!
+//! Every method stands for one remote request (a listing page, an upload, …) and says how that request ended.
+//! Reads, copies and deletes may be repeated inside after a passing fault; an upload never is, because its body can be
+//! read once only.
+
+use std::fmt::Debug;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
+
+use crate::body::Body;
+use crate::error::StoreError;
+use crate::metering::RequestCounts;
+
+/// One bucket of a remote store.
+///
+/// # Cancel safety
+/// Dropping a future of a writing method leaves it unknown whether the remote carried the request out.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + Debug {
+    /// Asks for what is stored under `key`; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BucketMissing`] only if the remote says so: many answer a bare 404, which is `None`
+    /// ([`ObjectStore::check`] tells the two apart).
+    async fn head(&self, key: &str) -> Result<Option<RemoteObject>, StoreError>;
+
+    /// Stores `put` under `key` in a single attempt, streaming its body.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Body`] when the body fails, or ends before or goes on after `put.length` bytes; the remote
+    /// then keeps what it had. [`crate::ErrorKind::BadDigest`] when the remote found other content than `content_md5`.
+    async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError>;
+
+    /// Gives the object new metadata and content type by copying it onto itself.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Precondition`] when its ETag is no longer `expected_etag` (no quotes), as far as the remote
+    /// checks that; [`crate::ErrorKind::TooLarge`] for objects above the remote's limit for copies.
+    async fn replace_metadata(
+        &self,
+        key: &str,
+        expected_etag: &str,
+        metadata: &RemoteMetadata,
+    ) -> Result<(), StoreError>;
+
+    /// Removes the object; it being gone already is success.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// One page of the keys that start with `prefix` and sort after `start_after` (not including it), in the order of
+    /// their UTF-8 bytes. `max_keys` is at least 1; remotes give 1000 at most.
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        max_keys: u16,
+    ) -> Result<ListPage, StoreError>;
+
+    /// Makes sure that the bucket is there and may be read with these credentials.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// The bucket's lifecycle rules in the order the remote keeps them; empty when it has none.
+    async fn lifecycle_rules(&self) -> Result<Vec<LifecycleRule>, StoreError>;
+
+    /// Lets the remote remove what lies under `key_prefix` after `days` days; rules of others stay as they are.
+    /// Writes only when the plan is [`LifecyclePlan::Write`].
+    async fn set_expiration(&self, key_prefix: &str, days: u32) -> Result<LifecyclePlan, StoreError>;
+
+    /// Requests sent so far.
+    fn requests(&self) -> RequestCounts;
+}
+
+/// What a remote holds under one key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteObject {
+    /// Without quotes and without a weak mark; empty when the remote gives none.
+    pub etag: String,
+    /// Bytes.
+    pub length: u64,
+    /// Content type and user metadata, as they were on the wire.
+    pub metadata: RemoteMetadata,
+    /// `None` stands for the remote's standard class.
+    pub storage_class: Option<String>,
+    /// When the remote stored it.
+    pub last_modified: Option<SystemTime>,
+    /// Encrypted with a key of a key management service; its ETag is then not the MD5 of its content.
+    pub kms: bool,
+}
+
+/// An upload.
+#[derive(Debug)]
+pub struct PutObject {
+    /// Bytes that `body` gives, exactly.
+    pub length: u64,
+    /// MD5 of the content, for the remote to check; `None` sends none.
+    pub content_md5: Option<[u8; 16]>,
+    /// Content type and user metadata; keys and values are ASCII, fit for the wire as they are.
+    pub metadata: RemoteMetadata,
+    /// The content.
+    pub body: Body,
+}
+
+/// The remote's answer to an upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutReceipt {
+    /// Without quotes; `None` when the remote gave none.
+    pub etag: Option<String>,
+    /// As [`RemoteObject::kms`].
+    pub kms: bool,
+    /// The version written, in a bucket that keeps versions.
+    pub version_id: Option<String>,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListPage {
+    /// Ascending by the UTF-8 bytes of the key, each once.
+    pub entries: Vec<ListEntry>,
+    /// More keys follow the last entry. Never `true` with `entries` empty.
+    pub truncated: bool,
+}
+
+/// One key of a listing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListEntry {
+    /// The whole key, prefix included.
+    pub key: String,
+    /// Without quotes; some clones leave it out.
+    pub etag: Option<String>,
+    /// Bytes.
+    pub length: u64,
+    /// When the remote stored it.
+    pub last_modified: Option<SystemTime>,
+    /// As [`RemoteObject::storage_class`], though listings name the standard class too.
+    pub storage_class: Option<String>,
+}

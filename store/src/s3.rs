@@ -1,0 +1,266 @@
+//! The provider for everything that speaks the S3 protocol: Amazon, Google, clones.
+//!
+//! [`open`] settles once what is the same for every request to a bucket (style, region, endpoint, credentials,
+//! connections). Uploads then go through [`direct_put`], everything else through the SDK; both share all of that.
+
+mod classify;
+mod credentials;
+mod direct_put;
+mod guarded_body;
+mod lifecycle;
+mod listing;
+mod setup;
+mod style;
+mod transport;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::types::{MetadataDirective, ServerSideEncryption};
+use percent_encoding::utf8_percent_encode;
+use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata, S3Remote};
+
+use crate::error::{ErrorKind, StoreError};
+use crate::metering::{Operation, RequestCounts};
+use crate::object_store::{ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+use crate::s3::direct_put::DirectPut;
+use crate::s3::lifecycle::Rules;
+use crate::s3::listing::Lister;
+use crate::s3::transport::Transport;
+
+pub use crate::s3::style::RequestStyle;
+
+/// The remote copies up to 5 GiB before it answers.
+const COPY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// What is needed to open a bucket. Secrets have been read already; none is shown by `Debug`.
+#[derive(Clone)]
+pub struct S3Settings {
+    /// Where the bucket is and how it is addressed.
+    pub remote: S3Remote,
+    /// `None` takes them from the AWS default chain (environment, profiles, instance role, …).
+    pub credentials: Option<StaticCredentials>,
+    /// Proxy for `http://` endpoints, with or without a scheme. It is not used for endpoints on this machine, nor for
+    /// those in the environment's `NO_PROXY`. Without it the environment's proxies are used.
+    pub http_proxy: Option<String>,
+    /// Likewise for `https://` endpoints.
+    pub https_proxy: Option<String>,
+    /// Connections that are kept open at rest, at least 1: as many as there are transfers at a time.
+    pub max_connections: usize,
+}
+
+impl fmt::Debug for S3Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Proxy URLs may carry a password.
+        formatter
+            .debug_struct("S3Settings")
+            .field("remote", &self.remote)
+            .field("credentials", &self.credentials)
+            .field("has_http_proxy", &self.http_proxy.is_some())
+            .field("has_https_proxy", &self.https_proxy.is_some())
+            .field("max_connections", &self.max_connections)
+            .finish()
+    }
+}
+
+/// An access key. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StaticCredentials {
+    /// Access key id.
+    pub identity: String,
+    /// Secret access key.
+    pub secret: String,
+    /// Of temporary credentials.
+    pub session_token: Option<String>,
+}
+
+impl fmt::Debug for StaticCredentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("StaticCredentials(***)")
+    }
+}
+
+/// Opens a bucket in the style that suits it. Sends nothing to it yet: see [`ObjectStore::check`].
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when the settings cannot work.
+pub async fn open(settings: &S3Settings) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    open_with_style(settings, RequestStyle::of(&settings.remote)).await
+}
+
+/// As [`open`], in a style of the caller's.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with_style(
+    settings: &S3Settings,
+    style: RequestStyle,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    Ok(Arc::new(setup::build(settings, style).await?))
+}
+
+/// One bucket.
+#[derive(Debug)]
+pub(crate) struct S3Store {
+    bucket: String,
+    client: Client,
+    transport: Transport,
+    uploads: DirectPut,
+    lister: Lister,
+    encrypts: bool,
+}
+
+#[async_trait]
+impl ObjectStore for S3Store {
+    async fn head(&self, key: &str) -> Result<Option<RemoteObject>, StoreError> {
+        let answer = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        match answer {
+            Ok(found) => Ok(Some(remote_object(found))),
+            Err(error) => absent_is_none(classify::sdk_error(Operation::Head, Some(key), error)),
+        }
+    }
+
+    async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError> {
+        self.uploads.put(key, put).await
+    }
+
+    async fn replace_metadata(
+        &self,
+        key: &str,
+        expected_etag: &str,
+        metadata: &RemoteMetadata,
+    ) -> Result<(), StoreError> {
+        let user: HashMap<String, String> =
+            metadata.user.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let content_type = Some(&metadata.content_type).filter(|value| !value.is_empty());
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(COPY_TIMEOUT).build();
+        self.client
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .copy_source(self.copy_source(key))
+            .copy_source_if_match(format!("\"{expected_etag}\""))
+            .metadata_directive(MetadataDirective::Replace)
+            .set_content_type(content_type.cloned())
+            .set_metadata(Some(user))
+            .set_server_side_encryption(self.encrypts.then_some(ServerSideEncryption::Aes256))
+            .customize()
+            .config_override(aws_sdk_s3::Config::builder().timeout_config(timeouts))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| classify::sdk_error(Operation::Copy, Some(key), error))
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let answer = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) => absent_is_none(classify::sdk_error(Operation::Delete, Some(key), error))
+                .map(|_: Option<()>| ()),
+        }
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        max_keys: u16,
+    ) -> Result<ListPage, StoreError> {
+        self.lister.list(prefix, start_after, max_keys).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        match self.lister.list("", None, 1).await {
+            // A listing is about the bucket alone, whatever the remote calls it.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(error.into_kind(ErrorKind::BucketMissing))
+            }
+            answer => answer.map(|_| ()),
+        }
+    }
+
+    async fn lifecycle_rules(&self) -> Result<Vec<LifecycleRule>, StoreError> {
+        Ok(Rules::read(&self.client, &self.bucket).await?.meanings())
+    }
+
+    async fn set_expiration(&self, key_prefix: &str, days: u32) -> Result<LifecyclePlan, StoreError> {
+        Rules::read(&self.client, &self.bucket)
+            .await?
+            .expire(&self.client, &self.bucket, key_prefix, days)
+            .await
+    }
+
+    fn requests(&self) -> RequestCounts {
+        self.transport.counter().counts()
+    }
+}
+
+impl S3Store {
+    /// The source of a copy as its header wants it.
+    fn copy_source(&self, key: &str) -> String {
+        format!("{}/{}", self.bucket, utf8_percent_encode(key, direct_put::KEY_CHARACTERS))
+    }
+}
+
+/// A key that is not there is an answer, a bucket that is not there is an error.
+fn absent_is_none<T>(error: StoreError) -> Result<Option<T>, StoreError> {
+    match error.kind() {
+        ErrorKind::NotFound => Ok(None),
+        _ => Err(error),
+    }
+}
+
+fn remote_object(found: HeadObjectOutput) -> RemoteObject {
+    let user: BTreeMap<String, String> = found
+        .metadata
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect();
+    RemoteObject {
+        etag: found.e_tag.as_deref().map(bare_etag).unwrap_or_default(),
+        length: found.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
+        metadata: RemoteMetadata { content_type: found.content_type.unwrap_or_default(), user },
+        storage_class: found.storage_class.map(|class| class.as_str().to_owned()),
+        last_modified: found.last_modified.as_ref().and_then(listing::system_time),
+        kms: is_kms(found.server_side_encryption.as_ref().map(ServerSideEncryption::as_str)),
+    }
+}
+
+/// An ETag without its weak mark and its quotes.
+fn bare_etag(etag: &str) -> String {
+    etag.trim().trim_start_matches("W/").trim_matches('"').to_owned()
+}
+
+/// Whether an object is encrypted with a key of a key management service (`aws:kms`, `aws:kms:dsse`).
+fn is_kms(encryption: Option<&str>) -> bool {
+    encryption.is_some_and(|encryption| encryption.starts_with("aws:kms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etags_lose_quotes_and_weak_mark() {
+        let table = [("\"abc\"", "abc"), ("W/\"abc-2\"", "abc-2"), ("abc", "abc"), ("\"\"", "")];
+        for (etag, bare) in table {
+            assert_eq!(bare_etag(etag), bare);
+        }
+    }
+
+    #[test]
+    fn keys_of_a_management_service_are_told_from_the_remotes_own() {
+        assert!(is_kms(Some("aws:kms")));
+        assert!(is_kms(Some("aws:kms:dsse")));
+        assert!(!is_kms(Some("AES256")));
+        assert!(!is_kms(None));
+    }
+}

@@ -1,0 +1,279 @@
+//! Uploads, sent without the SDK's machinery.
+//!
+//! An upload is the one request that a busy worker makes for every object. The SDK spends several times as much
+//! processor time on one as its network traffic costs, so this request is built here. Signing is the SDK's own
+//! (`aws-sigv4`), endpoint, credentials and connections are those the SDK uses for everything else.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+use aws_smithy_runtime_api::client::http::HttpConnector;
+use aws_smithy_runtime_api::client::identity::Identity;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::error::{ErrorKind, StoreError};
+use crate::metering::Operation;
+use crate::object_store::{PutObject, PutReceipt};
+use crate::s3::classify::{self, ErrorDocument};
+use crate::s3::credentials::CredentialCache;
+use crate::s3::guarded_body::{GuardedBody, StopOnDrop, Watch, while_moving};
+use crate::s3::transport::Transport;
+
+/// What S3 leaves as it is in the path of a request, beside letters and digits.
+///
+/// Source: Amazon S3 API Reference, "Authenticating Requests: Using the Authorization Header", UriEncode.
+pub(crate) const KEY_CHARACTERS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// An upload fails when nothing moved for this long: no byte out, no answer in.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// More than any S3 error document; what is longer is not read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Sends uploads to one bucket.
+#[derive(Debug)]
+pub(crate) struct DirectPut {
+    transport: Transport,
+    credentials: Arc<CredentialCache>,
+    /// URL of the bucket without a slash at its end.
+    bucket_url: String,
+    region: String,
+    signing_name: String,
+    signing: SigningSettings,
+    encrypts: bool,
+}
+
+impl DirectPut {
+    pub(crate) fn new(
+        transport: Transport,
+        credentials: Arc<CredentialCache>,
+        bucket_url: &str,
+        region: &str,
+        signing_name: &str,
+        encrypts: bool,
+    ) -> Self {
+        let mut signing = SigningSettings::default();
+        signing.percent_encoding_mode = PercentEncodingMode::Single;
+        signing.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        signing.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        Self {
+            transport,
+            credentials,
+            bucket_url: bucket_url.trim_end_matches('/').to_owned(),
+            region: region.to_owned(),
+            signing_name: signing_name.to_owned(),
+            signing,
+            encrypts,
+        }
+    }
+
+    /// See [`crate::ObjectStore::put`].
+    pub(crate) async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError> {
+        let fail = |kind| StoreError::new(kind, Operation::Put).with_key(key);
+        // The SDK, which does the rest, takes no such key; and a request without a key is one about the bucket.
+        if key.trim().is_empty() {
+            return Err(
+                fail(ErrorKind::Invalid).with_message(Some("expected a key with more than white space"))
+            );
+        }
+        let now = SystemTime::now();
+        let identity = self
+            .credentials
+            .identity(now)
+            .await
+            .map_err(|error| fail(ErrorKind::Denied).with_message(Some(&error.to_string())))?;
+        let mut url = String::with_capacity(self.bucket_url.len() + 1 + key.len() * 2);
+        url.push_str(&self.bucket_url);
+        url.push('/');
+        for part in utf8_percent_encode(key, KEY_CHARACTERS) {
+            url.push_str(part);
+        }
+        let mut headers =
+            self.headers(&put).map_err(|error| fail(ErrorKind::Invalid).with_message(Some(&error)))?;
+        self.sign(&url, &mut headers, identity, now)
+            .map_err(|error| fail(ErrorKind::Other).with_message(Some(&error)))?;
+
+        let (mut body, watch) = GuardedBody::new(put.body, put.length);
+        let _stop = StopOnDrop(Arc::clone(&watch));
+        if put.length == 0 {
+            let drained = while_moving(body.drain_empty(), &watch, STALL_LIMIT).await;
+            if !matches!(drained, Ok(Ok(()))) {
+                return Err(body_error(&watch, fail(ErrorKind::Body)));
+            }
+        }
+        let body = if put.length == 0 { SdkBody::empty() } else { SdkBody::from_body_1_x(body) };
+        let request = request(url, headers, body)
+            .map_err(|error| fail(ErrorKind::Invalid).with_message(Some(&error)))?;
+
+        let exchange = async {
+            let response = self.transport.call(request).await?;
+            Ok::<_, ConnectorError>(read_answer(response).await)
+        };
+        let answer = match while_moving(exchange, &watch, STALL_LIMIT).await {
+            Ok(answer) => answer,
+            Err(stalled) => {
+                let stalled = fail(ErrorKind::Unavailable).with_message(Some(&stalled.to_string()));
+                return Err(body_error(&watch, stalled));
+            }
+        };
+        let (response, body) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let error = fail(classify::connector_kind(&error))
+                    .with_message(Some(&classify::root_cause(&error)))
+                    .with_source(error);
+                return Err(body_error(&watch, error));
+            }
+        };
+        if let Some(fault) = watch.take_fault() {
+            // The remote answered before it had everything. Whatever it says, it cannot have stored the object.
+            return Err(fail(ErrorKind::Body).with_message(Some(&fault.to_string())).with_source(fault));
+        }
+        self.receipt(key, &response, body)
+    }
+
+    /// Headers of a request, but for those of the signature.
+    fn headers(&self, put: &PutObject) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::with_capacity(put.metadata.user.len() + 12);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(put.length));
+        if !put.metadata.content_type.is_empty() {
+            let value = HeaderValue::from_str(&put.metadata.content_type)
+                .map_err(|_| "content type does not fit into a header".to_owned())?;
+            headers.insert(header::CONTENT_TYPE, value);
+        }
+        if let Some(md5) = put.content_md5 {
+            let value = HeaderValue::from_str(&BASE64.encode(md5)).map_err(|error| error.to_string())?;
+            headers.insert(HeaderName::from_static("content-md5"), value);
+        }
+        if self.encrypts {
+            headers.insert(
+                HeaderName::from_static("x-amz-server-side-encryption"),
+                HeaderValue::from_static("AES256"),
+            );
+        }
+        let mut full_name = String::from("x-amz-meta-");
+        let prefix_length = full_name.len();
+        for (name, value) in &put.metadata.user {
+            full_name.truncate(prefix_length);
+            full_name.push_str(name);
+            let header_name = HeaderName::from_bytes(full_name.as_bytes())
+                .map_err(|_| format!("metadata name {name:?} does not fit into a header"))?;
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| format!("value of metadata {name:?} does not fit into a header"))?;
+            headers.append(header_name, value);
+        }
+        Ok(headers)
+    }
+
+    fn sign(
+        &self,
+        url: &str,
+        headers: &mut HeaderMap,
+        identity: Identity,
+        now: SystemTime,
+    ) -> Result<(), String> {
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name(&self.signing_name)
+            .time(now)
+            .settings(self.signing.clone())
+            .build()
+            .map_err(|error| error.to_string())?
+            .into();
+        let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let request = SignableRequest::new("PUT", url, pairs, SignableBody::UnsignedPayload)
+            .map_err(|error| error.to_string())?;
+        let (instructions, _signature) =
+            sign(request, &params).map_err(|error| error.to_string())?.into_parts();
+        let (signed, _query) = instructions.into_parts();
+        for signed in signed {
+            let mut value = HeaderValue::from_str(signed.value()).map_err(|error| error.to_string())?;
+            value.set_sensitive(signed.sensitive());
+            headers.insert(HeaderName::from_static(signed.name()), value);
+        }
+        Ok(())
+    }
+
+    fn receipt(
+        &self,
+        key: &str,
+        response: &HttpResponse,
+        body: Result<Vec<u8>, String>,
+    ) -> Result<PutReceipt, StoreError> {
+        let document = body.as_deref().ok().and_then(ErrorDocument::parse);
+        if response.status().is_success() && document.is_none() {
+            let headers = response.headers();
+            return Ok(PutReceipt {
+                etag: headers.get("etag").map(super::bare_etag),
+                kms: super::is_kms(headers.get("x-amz-server-side-encryption")),
+                version_id: headers.get("x-amz-version-id").map(str::to_owned),
+            });
+        }
+        let document = document.unwrap_or_default();
+        let error = classify::refused(
+            Operation::Put,
+            Some(key),
+            response,
+            document.code.as_deref(),
+            document.message.as_deref(),
+        );
+        if matches!(
+            error.code(),
+            Some("ExpiredToken" | "InvalidAccessKeyId" | "InvalidToken" | "TokenRefreshRequired")
+        ) {
+            self.credentials.forget();
+        }
+        Err(error)
+    }
+}
+
+/// `otherwise`, unless the body broke off: that is then the cause of everything else.
+fn body_error(watch: &Watch, otherwise: StoreError) -> StoreError {
+    match watch.take_fault() {
+        Some(fault) => {
+            otherwise.into_kind(ErrorKind::Body).with_message(Some(&fault.to_string())).with_source(fault)
+        }
+        None => otherwise,
+    }
+}
+
+fn request(url: String, headers: HeaderMap, body: SdkBody) -> Result<HttpRequest, String> {
+    let mut request = http::Request::builder()
+        .method(Method::PUT)
+        .uri(url)
+        .body(body)
+        .map_err(|error| error.to_string())?;
+    *request.headers_mut() = headers;
+    HttpRequest::try_from(request).map_err(|error| error.to_string())
+}
+
+/// Reads an answer's body to its end, which also lets its connection be used again.
+async fn read_answer(mut response: HttpResponse) -> (HttpResponse, Result<Vec<u8>, String>) {
+    let body = response.take_body();
+    let read = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+    let read = match read {
+        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Vec::new()),
+        Err(error) => {
+            let mut text = String::from("answer broke off: ");
+            let _ = write!(text, "{}", classify::root_cause(&*error));
+            Err(text)
+        }
+    };
+    (response, read)
+}

@@ -1,0 +1,276 @@
+//! Pages of a listing, whatever dialect the remote speaks and however well it does.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{EncodingType, Object};
+use percent_encoding::percent_decode_str;
+
+use crate::error::{ErrorKind, StoreError};
+use crate::metering::Operation;
+use crate::object_store::{ListEntry, ListPage};
+use crate::s3::classify;
+
+/// S3 never gives more keys at once.
+const MAX_PAGE: u16 = 1000;
+
+/// Pages without a new key that are skipped before giving up. They occur where a remote does not know `start-after`
+/// and begins at the first key; 1000 pages are a million keys.
+const MAX_SKIPPED_PAGES: u32 = 1000;
+
+/// Lists one bucket.
+#[derive(Debug)]
+pub(crate) struct Lister {
+    client: Client,
+    bucket: String,
+    encodes: bool,
+    /// The remote does not know version 2 of the listing.
+    speaks_old: AtomicBool,
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Position {
+    Start,
+    After(String),
+    /// The remote's own mark (version 2).
+    Token(String),
+}
+
+/// A page as the remote gave it.
+struct RawPage {
+    objects: Vec<Object>,
+    encoded: bool,
+    truncated: bool,
+    next_token: Option<String>,
+    next_marker: Option<String>,
+}
+
+impl Lister {
+    pub(crate) fn new(client: Client, bucket: &str, encodes: bool) -> Self {
+        Self { client, bucket: bucket.to_owned(), encodes, speaks_old: AtomicBool::new(false) }
+    }
+
+    /// See [`crate::ObjectStore::list`].
+    pub(crate) async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        max_keys: u16,
+    ) -> Result<ListPage, StoreError> {
+        let start_after = start_after.filter(|key| !key.is_empty());
+        let max_keys = i32::from(max_keys.clamp(1, MAX_PAGE));
+        let mut position = start_after.map_or(Position::Start, |key| Position::After(key.to_owned()));
+        for _ in 0..MAX_SKIPPED_PAGES {
+            let raw = self.fetch(prefix, &position, max_keys).await?;
+            let (entries, last_key) = read_entries(&raw, prefix, start_after);
+            if !raw.truncated || !entries.is_empty() {
+                return Ok(ListPage { truncated: raw.truncated, entries });
+            }
+            let next = match (raw.next_token, raw.next_marker, last_key) {
+                (Some(token), _, _) => Position::Token(token),
+                (None, Some(marker), _) => Position::After(decode(&marker, raw.encoded)),
+                (None, None, Some(last_key)) => Position::After(last_key),
+                (None, None, None) => return Err(stuck("the page is empty")),
+            };
+            if next == position {
+                return Err(stuck("the same page again"));
+            }
+            position = next;
+        }
+        Err(stuck("too many pages without a new key"))
+    }
+
+    async fn fetch(&self, prefix: &str, position: &Position, max_keys: i32) -> Result<RawPage, StoreError> {
+        if !self.speaks_old.load(Ordering::Relaxed) {
+            match self.fetch_new(prefix, position, max_keys).await {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    tracing::debug!(bucket = %self.bucket, "remote knows only version 1 of listings");
+                    self.speaks_old.store(true, Ordering::Relaxed);
+                }
+                answer => return answer,
+            }
+        }
+        self.fetch_old(prefix, position, max_keys).await
+    }
+
+    async fn fetch_new(
+        &self,
+        prefix: &str,
+        position: &Position,
+        max_keys: i32,
+    ) -> Result<RawPage, StoreError> {
+        let (start_after, token) = match position {
+            Position::Start => (None, None),
+            Position::After(key) => (Some(key.clone()), None),
+            Position::Token(token) => (None, Some(token.clone())),
+        };
+        let page = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .set_prefix(some_text(prefix))
+            .set_start_after(start_after)
+            .set_continuation_token(token)
+            .max_keys(max_keys)
+            .set_encoding_type(self.encodes.then_some(EncodingType::Url))
+            .send()
+            .await
+            .map_err(|error| classify::sdk_error(Operation::List, None, error))?;
+        if page.is_truncated.is_none() && page.name.is_none() && page.contents.is_none() {
+            return Err(no_listing());
+        }
+        Ok(RawPage {
+            encoded: page.encoding_type() == Some(&EncodingType::Url),
+            truncated: page.is_truncated().unwrap_or(false),
+            next_token: page.next_continuation_token,
+            next_marker: None,
+            objects: page.contents.unwrap_or_default(),
+        })
+    }
+
+    async fn fetch_old(
+        &self,
+        prefix: &str,
+        position: &Position,
+        max_keys: i32,
+    ) -> Result<RawPage, StoreError> {
+        let marker = match position {
+            Position::After(key) => Some(key.clone()),
+            Position::Start | Position::Token(_) => None,
+        };
+        let page = self
+            .client
+            .list_objects()
+            .bucket(&self.bucket)
+            .set_prefix(some_text(prefix))
+            .set_marker(marker)
+            .max_keys(max_keys)
+            .set_encoding_type(self.encodes.then_some(EncodingType::Url))
+            .send()
+            .await
+            .map_err(|error| classify::sdk_error(Operation::List, None, error))?;
+        if page.is_truncated.is_none() && page.name.is_none() && page.contents.is_none() {
+            return Err(no_listing());
+        }
+        Ok(RawPage {
+            encoded: page.encoding_type() == Some(&EncodingType::Url),
+            truncated: page.is_truncated().unwrap_or(false),
+            next_token: None,
+            next_marker: page.next_marker,
+            objects: page.contents.unwrap_or_default(),
+        })
+    }
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The SDK takes an answer without a body for an empty listing. An empty bucket says more than nothing, and what is
+/// not listed counts as not there.
+fn no_listing() -> StoreError {
+    StoreError::new(ErrorKind::Other, Operation::List)
+        .with_message(Some("expected a listing, got an answer without content"))
+}
+
+fn stuck(why: &str) -> StoreError {
+    StoreError::new(ErrorKind::Other, Operation::List)
+        .with_message(Some(&format!("listing does not advance: {why}")))
+}
+
+/// The entries behind `start_after`, sorted, each key once; and the last key of the page, asked for or not.
+fn read_entries(raw: &RawPage, prefix: &str, start_after: Option<&str>) -> (Vec<ListEntry>, Option<String>) {
+    let mut last_key: Option<String> = None;
+    let mut entries = Vec::with_capacity(raw.objects.len());
+    for object in &raw.objects {
+        let Some(key) = object.key().map(|key| decode(key, raw.encoded)) else {
+            continue;
+        };
+        if last_key.as_ref().is_none_or(|last| *last < key) {
+            last_key = Some(key.clone());
+        }
+        let is_asked_for = key.starts_with(prefix) && start_after.is_none_or(|start| *key > *start);
+        if is_asked_for {
+            entries.push(ListEntry {
+                etag: object.e_tag().filter(|etag| !etag.is_empty()).map(super::bare_etag),
+                length: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                last_modified: object.last_modified().and_then(system_time),
+                storage_class: object.storage_class().map(|class| class.as_str().to_owned()),
+                key,
+            });
+        }
+    }
+    entries.sort_by(|left, right| left.key.cmp(&right.key));
+    entries.dedup_by(|later, earlier| later.key == earlier.key);
+    (entries, last_key)
+}
+
+/// A key as it is. Encoded ones are decoded once: a `%` in a key is encoded itself. Amazon writes a space as `+` and
+/// a plus sign as `%2B`.
+fn decode(text: &str, encoded: bool) -> String {
+    if !encoded {
+        return text.to_owned();
+    }
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+/// A remote's time of day; `None` for what this machine cannot express.
+pub(crate) fn system_time(time: &DateTime) -> Option<SystemTime> {
+    SystemTime::try_from(*time).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(keys: &[&str], encoded: bool) -> RawPage {
+        RawPage {
+            objects: keys.iter().map(|key| Object::builder().key(*key).size(1).build()).collect(),
+            encoded,
+            truncated: false,
+            next_token: None,
+            next_marker: None,
+        }
+    }
+
+    fn keys(entries: &[ListEntry]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.key.as_str()).collect()
+    }
+
+    #[test]
+    fn drops_what_is_not_behind_the_start_or_not_under_the_prefix() {
+        let raw = page(&["p/a", "p/b", "p/c", "q/a"], false);
+        let (entries, last) = read_entries(&raw, "p/", Some("p/a"));
+        assert_eq!(keys(&entries), ["p/b", "p/c"]);
+        assert_eq!(last.as_deref(), Some("q/a"));
+    }
+
+    #[test]
+    fn sorts_by_bytes_and_gives_each_key_once() {
+        let raw = page(&["b", "é", "a", "b", "Z"], false);
+        let (entries, _) = read_entries(&raw, "", None);
+        assert_eq!(keys(&entries), ["Z", "a", "b", "é"]);
+    }
+
+    #[test]
+    fn decodes_once_and_only_what_the_remote_calls_encoded() {
+        let raw = page(&["a%2520b", "c+d", "e%2Bf", "g%0Ah"], true);
+        let (entries, _) = read_entries(&raw, "", None);
+        assert_eq!(keys(&entries), ["a%20b", "c d", "e+f", "g\nh"]);
+        let raw = page(&["a%20b", "c+d"], false);
+        let (entries, _) = read_entries(&raw, "", None);
+        assert_eq!(keys(&entries), ["a%20b", "c+d"]);
+    }
+
+    #[test]
+    fn a_negative_size_is_no_size() {
+        let mut raw = page(&["a"], false);
+        raw.objects = vec![Object::builder().key("a").size(-1).build()];
+        let (entries, _) = read_entries(&raw, "", None);
+        assert_eq!(entries.first().map(|entry| entry.length), Some(0));
+    }
+}

@@ -1,0 +1,27 @@
+//! Where the Python programs of the test ground are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Debian's Python, for which Debian's Swift is installed; another `python3` on the path does not see Swift.
+pub const SYSTEM_PYTHON: &str = "/usr/bin/python3";
+
+/// A file of `tests/ground/`.
+pub fn ground_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("ground").join(name)
+}
+
+/// A program of the virtual environment that `scripts/setup.sh` makes.
+///
+/// # Errors
+/// When it is not there, with the remedy.
+pub fn environment_program(name: &str) -> Result<PathBuf> {
+    let cache = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    let program = cache.join("swift-s3-sync/venv/bin").join(name);
+    anyhow::ensure!(program.exists(), "{} is missing: run scripts/setup.sh", program.display());
+    Ok(program)
+}

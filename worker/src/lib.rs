@@ -1,0 +1,29 @@
+//! The worker: follows Swift's container databases and carries every change to the remote store.
+//!
+//! The way of a change, and the module that knows about it:
+//!
+//! 1. [`watch`] and the poll of [`schedule`] notice that a database changed; [`discover`] knows which databases there are.
+//! 2. [`feed`] follows one database for one mapping: [`lane`] says whose turn a row is, [`progress`] how far the cursor is,
+//!    [`parked`] which rows are set aside, and [`status_file`] keeps all of it.
+//! 3. [`probe`] asks the remote about many rows with few requests, [`decide`] says what a row asks for, and [`transfer`] does it, with
+//!    [`hashing_body`] proving the bytes on their way.
+//! 4. [`swift`] is everything that touches the local cluster, [`remote`] what is shared of the remote stores.
+
+pub mod cli;
+pub mod decide;
+pub mod discover;
+pub mod feed;
+pub mod hashing_body;
+pub mod lane;
+pub mod parked;
+pub mod probe;
+pub mod progress;
+pub mod reason;
+pub mod remote;
+pub mod schedule;
+pub mod secrets;
+pub mod startup;
+pub mod status_file;
+pub mod swift;
+pub mod transfer;
+pub mod watch;

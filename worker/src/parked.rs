@@ -1,0 +1,241 @@
+//! Rows that could not be finished: set aside with a next try, so that no bad object holds the others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use swift_s3_policy::Timestamp;
+
+use crate::lane::Share;
+use crate::reason::{Failure, Reason};
+
+/// The most rows one container keeps aside per mapping. The set is written with every cursor, so it must stay small; when it
+/// is full the cursor waits, and says so.
+pub const MAX_PARKED: usize = 5_000;
+/// The first retry comes after this long.
+const FIRST_DELAY: Duration = Duration::from_secs(60);
+/// Retries are never further apart than this.
+const LAST_DELAY: Duration = Duration::from_secs(900);
+/// Explanations are cut to this many bytes before they are stored.
+const MAX_MESSAGE: usize = 400;
+
+/// One row set aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParkedRow {
+    /// The ROWID when it was set aside. A newer write of the name has another one.
+    pub rowid: i64,
+    /// Whose share the name is in, hence who reported it first.
+    pub share: Share,
+    /// True when the row was a tombstone.
+    pub deleted: bool,
+    /// The newest timestamp of the row, in Swift's form.
+    pub timestamp: String,
+    /// The class of the last failure.
+    pub reason: Reason,
+    /// The last failure in words.
+    pub message: String,
+    /// How often the row was tried.
+    pub attempts: u32,
+    /// When it is tried next, in seconds since the epoch.
+    pub next_try: u64,
+}
+
+/// The rows of one container database that are set aside, by object name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Parked {
+    rows: BTreeMap<String, ParkedRow>,
+}
+
+impl Parked {
+    /// How many rows are set aside.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True when nothing is set aside.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many rows are failures rather than waiting for their time.
+    #[must_use]
+    pub fn failures(&self) -> usize {
+        self.rows.values().filter(|row| !row.reason.is_waiting()).count()
+    }
+
+    /// The row of a name, if it is set aside.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&ParkedRow> {
+        self.rows.get(name)
+    }
+
+    /// True when one more name fits.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.rows.len() < MAX_PARKED
+    }
+
+    /// Sets a row aside after a failure at `now`. `spread` in 0.0..1.0 is a random number: retries of many rows must not
+    /// come in step.
+    pub fn fail(&mut self, name: &str, row: FailedRow, failure: &Failure, now: Timestamp, spread: f64) {
+        let attempts = match self.rows.get(name) {
+            Some(known) if known.rowid == row.rowid => known.attempts.saturating_add(1),
+            _ => 1,
+        };
+        let next_try = now.plus(retry_delay(attempts, spread));
+        self.insert(name, row, failure, attempts, next_try);
+    }
+
+    /// Sets a row aside until `due`, without counting a try.
+    pub fn wait(&mut self, name: &str, row: FailedRow, due: Timestamp) {
+        let failure =
+            Failure::new(Reason::FutureTimestamp, format!("the row is dated {} and waits for that time", row.timestamp));
+        self.insert(name, row, &failure, 0, due);
+    }
+
+    fn insert(&mut self, name: &str, row: FailedRow, failure: &Failure, attempts: u32, next_try: Timestamp) {
+        let mut message = failure.message.clone();
+        if message.len() > MAX_MESSAGE {
+            let cut = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            message.truncate(cut);
+        }
+        self.rows.insert(
+            name.to_owned(),
+            ParkedRow {
+                rowid: row.rowid,
+                share: row.share,
+                deleted: row.deleted,
+                timestamp: row.timestamp.to_string(),
+                reason: failure.reason,
+                message,
+                attempts,
+                next_try: next_try.units() / 100_000,
+            },
+        );
+    }
+
+    /// Takes a name out: it is done, or a newer row of it is.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.rows.remove(name).is_some()
+    }
+
+    /// The names whose next try has come, at most `limit` of them, longest due first.
+    #[must_use]
+    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<(String, ParkedRow)> {
+        let now = now.units() / 100_000;
+        let mut due: Vec<_> = self.rows.iter().filter(|(_, row)| row.next_try <= now).collect();
+        due.sort_by_key(|(_, row)| row.next_try);
+        due.into_iter().take(limit).map(|(name, row)| (name.clone(), row.clone())).collect()
+    }
+
+    /// When the next row is due, in seconds since the epoch.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.rows.values().map(|row| row.next_try).min()
+    }
+
+    /// The lowest ROWID set aside in a share.
+    #[must_use]
+    pub fn lowest(&self, share: Share) -> Option<i64> {
+        self.rows.values().filter(|row| row.share == share).map(|row| row.rowid).min()
+    }
+
+    /// Every row set aside.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ParkedRow)> {
+        self.rows.iter().map(|(name, row)| (name.as_str(), row))
+    }
+}
+
+/// What [`Parked::fail`] keeps of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedRow {
+    /// The row's ROWID.
+    pub rowid: i64,
+    /// Whose share it is in.
+    pub share: Share,
+    /// True for a tombstone.
+    pub deleted: bool,
+    /// The newest of its timestamps.
+    pub timestamp: Timestamp,
+}
+
+/// 60 s, then half as long again each time up to 900 s; the upper half of each delay is spread by `spread` (0.0..1.0).
+#[must_use]
+pub fn retry_delay(attempts: u32, spread: f64) -> Duration {
+    let mut delay = FIRST_DELAY;
+    for _ in 1..attempts.min(16) {
+        delay = (delay * 3 / 2).min(LAST_DELAY);
+    }
+    // Spread upwards from the base, so that no retry comes earlier than the documented minimum.
+    (delay + delay.mul_f64(spread.clamp(0.0, 1.0) / 4.0)).min(LAST_DELAY)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_units(1_700_000_000 * 100_000);
+
+    fn row(rowid: i64) -> FailedRow {
+        FailedRow { rowid, share: Share::Own, deleted: false, timestamp: NOW }
+    }
+
+    fn failure() -> Failure {
+        Failure::new(Reason::LocalMissing, "no replica of the object was found")
+    }
+
+    #[test]
+    fn is_due_only_after_its_delay() {
+        let mut parked = Parked::default();
+        parked.fail("a", row(1), &failure(), NOW, 0.0);
+        assert!(parked.due(NOW.plus(Duration::from_secs(59)), 10).is_empty());
+        assert_eq!(parked.due(NOW.plus(Duration::from_secs(60)), 10).len(), 1);
+    }
+
+    #[test]
+    fn counts_tries_of_one_write_and_starts_anew_for_the_next() {
+        let mut parked = Parked::default();
+        for _ in 0..3 {
+            parked.fail("a", row(1), &failure(), NOW, 0.5);
+        }
+        assert_eq!(parked.get("a").unwrap().attempts, 3);
+        parked.fail("a", row(2), &failure(), NOW, 0.5);
+        assert_eq!(parked.get("a").unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn waiting_rows_are_no_failures() {
+        let mut parked = Parked::default();
+        parked.wait("a", row(1), NOW.plus(Duration::from_secs(5)));
+        assert_eq!((parked.len(), parked.failures()), (1, 0));
+    }
+
+    #[test]
+    fn survives_a_round_through_json() {
+        let mut parked = Parked::default();
+        parked.fail("é\n", row(7), &failure(), NOW, 0.3);
+        let text = serde_json::to_string(&parked).unwrap();
+        assert_eq!(serde_json::from_str::<Parked>(&text).unwrap(), parked);
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let mut parked = Parked::default();
+        parked.fail("a", row(1), &Failure::new(Reason::Other, "é".repeat(1_000)), NOW, 0.0);
+        assert!(parked.get("a").unwrap().message.len() <= MAX_MESSAGE);
+    }
+
+    proptest! {
+        #[test]
+        fn delays_stay_within_bounds_and_never_shrink(attempts in 1..200_u32, spread in 0.0..1.0_f64) {
+            let delay = retry_delay(attempts, spread);
+            prop_assert!(delay >= FIRST_DELAY && delay <= LAST_DELAY);
+            prop_assert!(retry_delay(attempts + 1, spread) >= delay);
+        }
+    }
+}
