@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::statsd::udp_socket_for;
+
 /// The file is rotated at this size, and [`KEPT_FILES`] old ones are kept, as operators of the Python daemon are used to.
 const ROTATE_BYTES: usize = 100 * 1024 * 1024;
 const KEPT_FILES: usize = 5;
@@ -200,7 +202,7 @@ impl SyslogConnection {
         let address = (settings.host.as_str(), settings.port);
         match settings.protocol {
             SyslogProtocol::Udp => {
-                let socket = UdpSocket::bind("0.0.0.0:0")?;
+                let (socket, address) = udp_socket_for(&settings.host, settings.port)?;
                 socket.connect(address)?;
                 Ok(Self::Udp(socket))
             }

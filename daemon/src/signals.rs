@@ -32,6 +32,17 @@ impl Signals {
         })
     }
 
+    /// Waits for SIGTERM or SIGINT only; SIGHUPs stay for [`Signals::next`].
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn stop_requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for the next request.
     ///
     /// # Cancel safety

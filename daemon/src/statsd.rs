@@ -4,7 +4,8 @@
 //! with its own bookkeeping. Without a host every call is a no-op.
 
 use std::collections::HashMap;
-use std::net::UdpSocket;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cadence::{Counted, StatsdClient, UdpMetricSink};
@@ -91,10 +92,20 @@ impl Counters {
     }
 }
 
+/// A socket of the address family of `host`, and the address to send to.
+pub(crate) fn udp_socket_for(host: &str, port: u16) -> io::Result<(UdpSocket, SocketAddr)> {
+    let address = (host, port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")))?;
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    Ok((UdpSocket::bind((any, 0))?, address))
+}
+
 fn connect(settings: &StatsdSettings) -> Option<StatsdClient> {
-    let sink = UdpSocket::bind("0.0.0.0:0")
+    let sink = udp_socket_for(&settings.host, settings.port)
         .map_err(cadence::MetricError::from)
-        .and_then(|socket| UdpMetricSink::from((settings.host.as_str(), settings.port), socket));
+        .and_then(|(socket, address)| UdpMetricSink::from(address, socket));
     match sink {
         // The full name is built by the caller: the prefix is part of the original's naming rule.
         Ok(sink) => Some(StatsdClient::from_sink("", sink)),

@@ -221,11 +221,12 @@ async fn a_listing_that_breaks_off_is_no_listing() {
 }
 
 #[tokio::test]
-async fn a_listing_that_is_no_xml_is_a_failure() {
-    for text in ["", "<ListBucketResult><Contents>", "<html></html>", "{}"] {
+async fn a_listing_that_is_none_or_was_cut_short_is_a_failure() {
+    for text in ["", "<ListBucketResult><KeyCount>2</KeyCount><Contents><Key>a</Key>", "<html></html>", "{}"]
+    {
         let server = serve(move |_, _| Answer::new(200).body(text)).await;
         let store = open_at(&server).await;
-        let error = store.list("", None, 10).await.unwrap_err();
+        let error = store.list("", None, 10).await.expect_err(text);
         assert_eq!(error.kind(), ErrorKind::Other, "{text:?}: {error}");
     }
 }

@@ -57,7 +57,7 @@ async fn a_page_is_asked_for_with_prefix_start_and_size() {
 
 #[tokio::test]
 async fn sizes_beyond_what_remotes_give_are_cut() {
-    let server = serve(|_, _| document(&[], "")).await;
+    let server = serve(|_, _| document(&[], "<IsTruncated>false</IsTruncated>")).await;
     let store = open_at(&server).await;
     store.list("", None, u16::MAX).await.unwrap();
     store.list("", None, 0).await.unwrap();

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use swift_s3_tests::compare::{Depth, Difference, compare};
 use swift_s3_tests::fault_proxy::{Fault, FaultProxy, Network, Rule};
 use swift_s3_tests::operation::Operation;
@@ -132,8 +133,6 @@ async fn every_s3_server_stores_lists_and_deletes() -> Result<()> {
 async fn the_memory_server_is_as_strict_as_s3() -> Result<()> {
     let server = S3Server::start(S3ServerKind::Memory).await?;
     let bucket = server.create_bucket("strict").await?;
-    let code =
-        |error: anyhow::Error| format!("{:?}", error.chain().map(ToString::to_string).collect::<Vec<_>>());
     let wrong = S3Client::new(&S3Access { secret: "wrong".to_owned(), ..server.access().clone() }, "strict");
     assert!(wrong.keys("").await.is_err(), "a wrong signature is refused");
     let elsewhere = server.client("nowhere").keys("").await;
@@ -146,9 +145,7 @@ async fn the_memory_server_is_as_strict_as_s3() -> Result<()> {
     let digest =
         bucket.sdk().put_object().bucket("strict").key("digest").content_md5("AAAAAAAAAAAAAAAAAAAAAA==");
     let refused = digest.body(bytes::Bytes::from_static(b"x").into()).send().await;
-    assert!(
-        code(refused.unwrap_err().into()).contains("BadDigest") || bucket.head("digest").await?.is_none()
-    );
+    assert_eq!(refused.unwrap_err().code(), Some("BadDigest"));
     assert_eq!(bucket.head("digest").await?, None, "nothing is stored with a wrong digest");
     bucket.put("cold", "x", &[], Some("GLACIER")).await?;
     assert!(bucket.get("cold").await.is_err(), "an archived object cannot be read");
@@ -335,9 +332,9 @@ async fn nodes_stop_freeze_and_come_back() -> Result<()> {
     assert_eq!(cluster.direct_object("HEAD", 1, names, 0, &[]).await?.status, 404);
     let missed = cluster.container_rows("AUTH_nodes", "c", 1).await?;
     assert!(missed.is_empty(), "{missed:?}");
-    cluster.run_once("container-replicator", 0).await?;
+    cluster.run_everywhere("container-replicator").await?;
     assert_eq!(cluster.container_rows("AUTH_nodes", "c", 1).await?.len(), 1);
-    cluster.run_once("object-replicator", 0).await?;
+    cluster.run_everywhere("object-replicator").await?;
     assert_eq!(cluster.direct_object("HEAD", 1, names, 0, &[]).await?.status, 200);
 
     cluster.stop_server(2, ServerKind::Container).await?;

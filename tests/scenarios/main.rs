@@ -1,6 +1,15 @@
 //! What operators see: real Swift clusters, real S3 servers, the real daemon.
 
 mod copies_objects;
+mod follows_containers;
+mod follows_shards;
+mod operates;
+mod own_copies;
+mod refuses_bad_configuration;
+mod remembers_progress;
+mod survives_bad_input;
+mod survives_faults;
+mod worker_state;
 
 use swift_s3_tests::swift_cluster::{SharedCluster, SwiftOptions};
 

@@ -1,4 +1,48 @@
-//! The test ground.
+//! The test ground: real Swift clusters, real S3 servers, faults between them, and the product's workers as processes.
+//!
+//! Nothing is mocked and nothing is left behind: every child dies with the test process, however that ends, and the files go
+//! with it. `SWIFT_S3_TESTS_KEEP=1` keeps the files with all logs and prints where they are. A scenario usually reads
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use anyhow::Result;
+//! use swift_s3_tests::fault_proxy::{Fault, Rule};
+//! use swift_s3_tests::operation::Operation;
+//! use swift_s3_tests::s3_servers::S3ServerKind;
+//! use swift_s3_tests::site::Site;
+//! use swift_s3_tests::swift_cluster::{SharedCluster, SwiftOptions};
+//!
+//! static CLUSTER: SharedCluster = SharedCluster::new(SwiftOptions::default);
+//!
+//! # async fn scenario() -> Result<()> {
+//! let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
+//! site.swift.put_container("photos").await?;
+//! site.swift.put_object("photos", "a b", "content", &[("X-Object-Meta-Colour", "grün")]).await?;
+//! site.map([site.mapping("photos").set("copy_after", 0)])?;
+//! site.faults.inject(Rule::new(Fault::slow_down()).on(Operation::Put).times(1));
+//! let failed = site.workers[0].run_once().await?;
+//! site.sync().await?; // --once on every node, each must exit with 0
+//! site.expect_equal("photos").await?;
+//! assert_eq!(site.faults.requests().of(Operation::Put), 2);
+//! # Ok(()) }
+//! ```
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`site`] | everything for one scenario in one call; sites on a shared cluster have an account each |
+//! | [`swift_cluster`] | a cluster, its nodes, daemons, databases; stop, freeze, shard, copy, redirect |
+//! | [`swift_client`] | byte-exact requests to proxies and storage servers |
+//! | [`s3_servers`], [`s3_client`] | four S3 servers by different authors, and what tests ask them |
+//! | [`fault_proxy`] | counts requests and breaks them: by rule, or the network as a whole |
+//! | [`worker_process`], [`sync_json`] | the product's worker and its configuration |
+//! | [`compare`] | where a bucket differs from a container |
+//! | [`wait`], [`process`], [`usage`] | polling with a reason, children with logs, CPU time and memory |
+//! | [`run_directory`], [`leash`], [`ports`], [`python`] | what the above stand on |
+//! | [`operation`] | which S3 operation a request is |
+//!
+//! Programs for people and benchmarks: `s3-test-server` (an S3 server) and `swift-ground` (a cluster and a server in the
+//! foreground, see `--help`).
+
 pub mod compare;
 pub mod fault_proxy;
 pub mod leash;

@@ -99,6 +99,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             allowed: "the path of a log file, or start with --console".into(),
         });
     }
+    if arguments.check_config {
+        return check(arguments, &config, &warnings);
+    }
     let ground = match Ground::prepare(&config) {
         Ok(ground) if problems.is_empty() => ground,
         Ok(_) => return refuse(arguments, &problems),
@@ -107,13 +110,6 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             return refuse(arguments, &problems);
         }
     };
-    if arguments.check_config {
-        for warning in &warnings {
-            eprintln!("warning: {warning}");
-        }
-        println!("{}: ok, {} mappings", arguments.config.display(), config.mappings.len());
-        return ExitCode::SUCCESS;
-    }
     let log = LogSettings {
         level: arguments.log_level.map_or(config.log_level, LogLevel::from),
         format: config.log_format,
@@ -144,6 +140,17 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn check(arguments: &Arguments, config: &SyncConfig, warnings: &[ConfigProblem]) -> ExitCode {
+    if let Err(problems) = Ground::check(config) {
+        return refuse(arguments, &problems);
+    }
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    println!("{}: ok, {} mappings", arguments.config.display(), config.mappings.len());
+    ExitCode::SUCCESS
 }
 
 fn refuse(arguments: &Arguments, problems: &[ConfigProblem]) -> ExitCode {

@@ -50,7 +50,18 @@ pub enum Remote<'a> {
         metadata: &'a RemoteMetadata,
         /// True when it lies in a class from which it cannot be copied in place.
         archived_class: bool,
+        /// Set when its ETag is not the MD5 of its content (encryption with a managed key).
+        opaque: Option<OpaqueContent>,
     },
+}
+
+/// What stands in for an ETag that says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpaqueContent {
+    /// The remote stored it after the local write.
+    pub stored_after_write: bool,
+    /// The local copy is going to be removed, so a likely match is not enough.
+    pub must_be_proven: bool,
 }
 
 /// What to do.
@@ -74,8 +85,12 @@ pub fn decide(key: &str, local: &Local<'_>, remote: &Remote<'_>) -> Action {
     }
     match remote {
         Remote::NotAsked | Remote::Absent => Action::Put,
-        Remote::Present { etag, length, metadata, archived_class } => {
-            if !etag.eq_ignore_ascii_case(local.etag) || *length != local.length {
+        Remote::Present { etag, length, metadata, archived_class, opaque } => {
+            let same_content = match opaque {
+                None => etag.eq_ignore_ascii_case(local.etag),
+                Some(opaque) => opaque.stored_after_write && !opaque.must_be_proven,
+            };
+            if !same_content || *length != local.length {
                 Action::Put
             } else if same_meaning(local.metadata, metadata) {
                 Action::Nothing
@@ -189,7 +204,20 @@ mod tests {
     #[test]
     fn table_of_plain_objects() {
         let (red, blue) = (metadata("red"), metadata("blue"));
-        let present = |etag, length, metadata, archived_class| Remote::Present { etag, length, metadata, archived_class };
+        let present = |etag, length, metadata, archived_class| Remote::Present {
+            etag,
+            length,
+            metadata,
+            archived_class,
+            opaque: None,
+        };
+        let opaque = |stored_after_write, must_be_proven| Remote::Present {
+            etag: "opaque",
+            length: 5,
+            metadata: &red,
+            archived_class: false,
+            opaque: Some(OpaqueContent { stored_after_write, must_be_proven }),
+        };
         let upper = MD5.to_uppercase();
         let table = [
             ("fresh row", Remote::NotAsked, Action::Put),
@@ -200,6 +228,9 @@ mod tests {
             ("other content", present("0123", 5, &red, false), Action::Put),
             ("same digest, other length", present(MD5, 6, &red, false), Action::Put),
             ("other metadata", present(MD5, 5, &blue, false), Action::UpdateMetadata),
+            ("opaque ETag, stored after the write", opaque(true, false), Action::Nothing),
+            ("opaque ETag, stored before the write", opaque(false, false), Action::Put),
+            ("opaque ETag, to be archived", opaque(true, true), Action::Put),
             ("other metadata in an archive class", present(MD5, 5, &blue, true), Action::Put),
         ];
         for (name, remote, expected) in table {

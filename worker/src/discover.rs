@@ -166,6 +166,8 @@ impl Discovery {
         let count = names.len();
         let located = tokio::task::spawn_blocking(move || {
             let mut locator = locator.lock().unwrap_or_else(PoisonError::into_inner);
+            // Here, where reading files may take its time, so that lookups elsewhere do not have to.
+            locator.topology.refresh();
             let mut problems = Vec::new();
             let located: Vec<Located> =
                 names.iter().map(|(account, container)| locator.locate(account, container, &mut problems)).collect();

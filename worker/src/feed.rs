@@ -117,6 +117,8 @@ struct LaneState {
     /// Nothing more to read until something changes.
     exhausted: bool,
     wait_until: Option<Timestamp>,
+    /// Verification is done in batches: the lane is not read before this time.
+    not_before: Option<Timestamp>,
 }
 
 /// The last names that were carried ahead of their row.
@@ -280,6 +282,7 @@ impl Feed {
                     buffer: VecDeque::new(),
                     exhausted: false,
                     wait_until: None,
+                    not_before: None,
                 })
                 .collect(),
             parked,

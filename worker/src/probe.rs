@@ -11,7 +11,7 @@ use crate::transfer::Hint;
 
 /// A listing request is priced like this many HEADs. Source: Amazon S3 pricing, requests, us-east-1 standard class
 /// (LIST $0.005 and HEAD $0.0004 per 1,000).
-const PAGE_COST_IN_HEADS: usize = 12;
+pub const PAGE_COST_IN_HEADS: usize = 12;
 /// The largest page S3 gives.
 const PAGE_KEYS: u16 = 1_000;
 

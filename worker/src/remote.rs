@@ -27,6 +27,8 @@ pub struct RemoteStore {
     pub health: Health,
     /// For logs: endpoint and bucket.
     pub label: String,
+    /// Held while the bucket's lifecycle rules are read, changed and written back as a whole.
+    pub lifecycle: tokio::sync::Mutex<()>,
 }
 
 /// Circuit breaker of one remote. Failures of single objects do not count; see [`swift_s3_store::ErrorKind::is_remote_wide`].
@@ -146,6 +148,7 @@ impl Remotes {
             store: swift_s3_store::open(&settings).await?,
             health: Health::default(),
             label: format!("{}/{}", remote.endpoint.as_deref().unwrap_or("AWS S3"), remote.bucket),
+            lifecycle: tokio::sync::Mutex::new(()),
         });
         Ok(Arc::clone(self.lock().entry(target).or_insert(opened)))
     }

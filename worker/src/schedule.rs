@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::discover::{Discovered, Discovery, Found};
 use crate::feed::{Feed, PassEnd, PassSettings, Shared, now};
 use crate::remote::{RemoteStore, Remotes};
-use crate::status_file::{StatusDir, file_name};
+use crate::status_file::{Keep, StatusDir, file_name};
 use crate::transfer::Route;
 use crate::watch::Watcher;
 
@@ -27,8 +27,8 @@ const MIN_PASS_INTERVAL: Duration = Duration::from_millis(50);
 const ENDS: usize = 64;
 /// Statsd counters are sent this often.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
-/// A lifecycle rule that could not be set is tried again after this long.
-const LIFECYCLE_RETRY: Duration = Duration::from_secs(3600);
+/// Lifecycle rules are looked at this often: other nodes write them too, and all rules of a bucket are written as one document.
+const LIFECYCLE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Identifies a feed: a mapping's identity and the database it follows.
 type FeedKey = (String, String, PathBuf);
@@ -131,25 +131,30 @@ impl Scheduler {
         }
         let mut failed = self.once_failed;
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
-        while !self.passes.is_empty() {
-            tokio::select! {
-                Some((key, end)) = self.ends.1.recv() => {
-                    failed |= end.broken || end.failures > 0;
-                    // Held back by the distance to its own saved cursor, or by a database that was replaced: not a failure, go on.
-                    if end.more && !self.stop.is_cancelled() {
-                        self.start(&key);
-                    }
+        loop {
+            // Ends are noted before the passes are counted: the last one may ask for another.
+            while let Ok((key, end)) = self.ends.1.try_recv() {
+                failed |= end.broken || end.failures > 0;
+                // Held back by the distance to its own saved cursor, or by a database that was replaced: not a failure, go on.
+                if end.more && !self.stop.is_cancelled() {
+                    self.start(&key);
                 }
+            }
+            if self.passes.is_empty() {
+                break;
+            }
+            tokio::select! {
                 Some(_) = self.passes.join_next() => {}
                 request = signals.next() => if request == Request::Stop {
+                    if self.stop.is_cancelled() {
+                        tracing::warn!("stopping at once");
+                        return false;
+                    }
                     failed = true;
                     self.stop.cancel();
                 },
                 _ = flush.tick() => self.counters.flush(),
             }
-        }
-        while let Ok((_, end)) = self.ends.1.try_recv() {
-            failed |= end.broken || end.failures > 0;
         }
         self.prune().await;
         self.counters.flush();
@@ -164,7 +169,14 @@ impl Scheduler {
             let next_due = self.due.first().map(|(at, _)| *at);
             tokio::select! {
                 _ = poll.tick() => {
-                    self.discover().await;
+                    // A slow account server must not keep a stop signal waiting.
+                    let stopping = tokio::select! {
+                        () = self.discover() => false,
+                        () = signals.stop_requested() => true,
+                    };
+                    if stopping {
+                        break;
+                    }
                     if self.prune {
                         self.prune().await;
                     }
@@ -175,7 +187,10 @@ impl Scheduler {
                     None => self.check_all(),
                 },
                 () = sleep_until(next_due), if next_due.is_some() => self.start_due(),
-                Some((key, end)) = self.ends.1.recv() => self.ended(&key, end),
+                Some((key, end)) = self.ends.1.recv() => if self.ended(&key, end) {
+                    // Its place may be for a feed with other credentials or another position in the ring.
+                    poll.reset_immediately();
+                },
                 Some(_) = self.passes.join_next(), if !self.passes.is_empty() => {}
                 _ = flush.tick() => self.counters.flush(),
                 request = signals.next() => match request {
@@ -282,6 +297,7 @@ impl Scheduler {
         let identity = mapping.identity(&found.container);
         let key = (identity.clone(), found.container.clone(), found.source.database.clone());
         let (remote, route) = self.route(&mapping, &identity, &found.container).await?;
+        self.expire_remote(&mapping, &remote, &route);
         if let Some(entry) = self.entries.get(&key) {
             let same = Arc::ptr_eq(&entry.feed.remote, &remote)
                 && entry.feed.source.own == found.source.own
@@ -296,7 +312,6 @@ impl Scheduler {
             }
             self.remove(&key);
         }
-        self.expire_remote(&mapping, &remote, &route);
         let (status, account, container) = (Arc::clone(&self.status), mapping.account.clone(), found.container.clone());
         let file = tokio::task::spawn_blocking(move || status.file(&account, &container))
             .await
@@ -338,7 +353,7 @@ impl Scheduler {
         Ok((remote, route))
     }
 
-    /// Sets the bucket's lifecycle rule of a mapping with `remote_delete_after`, once per start or reload.
+    /// Sees to the bucket's lifecycle rule of a mapping with `remote_delete_after`.
     fn expire_remote(&mut self, mapping: &Arc<Mapping>, remote: &Arc<RemoteStore>, route: &Arc<Route>) {
         let Some(after) = mapping.remote_delete_after else { return };
         let prefix = route.keys.key_prefix().to_owned();
@@ -347,9 +362,11 @@ impl Scheduler {
         if self.expirations.get(&name).is_some_and(|at| *at > Instant::now()) {
             return;
         }
-        self.expirations.insert(name.clone(), Instant::now() + LIFECYCLE_RETRY);
+        self.expirations.insert(name.clone(), Instant::now() + LIFECYCLE_INTERVAL);
         let remote = Arc::clone(remote);
+        let stop = self.stop.clone();
         let task = async move {
+            let _turn = remote.lifecycle.lock().await;
             match remote.store.set_expiration(&prefix, days).await {
                 Ok(LifecyclePlan::Keep) => {}
                 Ok(LifecyclePlan::Write { .. }) => {
@@ -363,7 +380,12 @@ impl Scheduler {
                     "could not set the lifecycle rule of the bucket; objects are copied all the same"),
             }
         };
-        self.passes.spawn(task);
+        self.passes.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     fn retire(&mut self, key: &FeedKey) {
@@ -396,13 +418,13 @@ impl Scheduler {
         }
         self.prune = false;
         let mut keep: HashMap<(String, String), Vec<String>> = HashMap::new();
-        let mut accounts: HashSet<String> = HashSet::new();
+        let mut unlisted: HashSet<String> = HashSet::new();
         for mapping in &self.config.mappings {
             let containers: Vec<&str> = match &mapping.container {
                 ContainerSelector::One(container) => vec![container],
                 ContainerSelector::All => {
                     let Some(known) = self.known_containers.get(&mapping.account) else {
-                        accounts.insert(file_name(&mapping.account));
+                        unlisted.insert(file_name(&mapping.account));
                         continue;
                     };
                     known.iter().map(String::as_str).collect()
@@ -419,10 +441,9 @@ impl Scheduler {
             status.prune(|account, container| {
                 let name = (account.to_owned(), container.to_owned());
                 match keep.get(&name) {
-                    // Cursors of a mapping as it was a moment ago are kept out of a running feed's way by their identity.
-                    Some(identities) => Some(identities.clone()),
-                    None if accounts.contains(account) => Some(Vec::new()),
-                    None => None,
+                    _ if unlisted.contains(account) => Keep::Everything,
+                    Some(identities) => Keep::Mappings(identities.clone()),
+                    None => Keep::Nothing,
                 }
             });
         });
@@ -501,12 +522,13 @@ impl Scheduler {
         });
     }
 
-    fn ended(&mut self, key: &FeedKey, end: PassEnd) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+    /// Notes the end of a pass. True when its feed is gone now.
+    fn ended(&mut self, key: &FeedKey, end: PassEnd) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
         entry.running = false;
         if entry.retired {
             self.remove(key);
-            return;
+            return true;
         }
         let changed = entry.feed.is_dirty() && entry.feed.has_changed();
         if end.more || changed {
@@ -514,6 +536,7 @@ impl Scheduler {
         } else if let Some(at) = end.again_at {
             self.schedule(key, Instant::now() + at.since(now()));
         }
+        false
     }
 }
 

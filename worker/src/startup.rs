@@ -70,37 +70,13 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Checks what the configuration names on this machine.
+    /// Checks what the configuration names on this machine, and takes hold of the status folder.
     ///
     /// # Errors
     /// Every problem found, by the key that names the culprit.
     pub fn prepare(config: &SyncConfig) -> Result<Self, Vec<ConfigProblem>> {
-        let mut problems = Vec::new();
-        if let Err(error) = std::fs::read_dir(&config.devices) {
-            let found = format!("{}: {error}", config.devices.display());
-            problems.push(problem("devices", found, "the folder under which Swift's devices are mounted"));
-        }
+        let (topology, internal_url, mut problems) = inspect(config);
         let lock = lock(&config.status_dir).map_err(|error| problems.push(error)).ok();
-        let internal_url = match config.internal_url.as_deref().map(str::parse::<InternalUrl>).transpose() {
-            Ok(url) => url,
-            Err(error) => {
-                problems.push(problem("internal_url", error.to_string(), "the http URL of a Swift proxy"));
-                None
-            }
-        };
-        let topology = match SwiftTopology::new(&config.swift_dir, &config.swift_bind_ip) {
-            Ok(topology) => {
-                // Any name will do: the point is that swift.conf and the ring can be read.
-                if let Err(error) = topology.container("account", "container") {
-                    problems.push(problem("swift_dir", error.to_string(), "a folder with swift.conf and Swift's rings"));
-                }
-                Some(topology)
-            }
-            Err(error) => {
-                problems.push(problem("swift_bind_ip", error.to_string(), "addresses of this machine"));
-                None
-            }
-        };
         match (topology, lock) {
             (Some(topology), Some(lock)) if problems.is_empty() => {
                 Ok(Self { topology, status: StatusDir::new(&config.status_dir), internal_url, lock })
@@ -108,11 +84,57 @@ impl Ground {
             _ => Err(problems),
         }
     }
+
+    /// Checks what [`Ground::prepare`] checks, without leaving a trace, also beside a daemon that is at work.
+    ///
+    /// # Errors
+    /// Every problem found, by the key that names the culprit.
+    pub fn check(config: &SyncConfig) -> Result<(), Vec<ConfigProblem>> {
+        let (_, _, mut problems) = inspect(config);
+        // A file without a name goes away by itself.
+        if let Err(error) = tempfile::tempfile_in(&config.status_dir) {
+            problems.push(status_dir_problem(&config.status_dir, &error.to_string()));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+fn inspect(config: &SyncConfig) -> (Option<SwiftTopology>, Option<InternalUrl>, Vec<ConfigProblem>) {
+    let mut problems = Vec::new();
+    if let Err(error) = std::fs::read_dir(&config.devices) {
+        let found = format!("{}: {error}", config.devices.display());
+        problems.push(problem("devices", found, "the folder under which Swift's devices are mounted"));
+    }
+    let internal_url = match config.internal_url.as_deref().map(str::parse::<InternalUrl>).transpose() {
+        Ok(url) => url,
+        Err(error) => {
+            problems.push(problem("internal_url", error.to_string(), "the http URL of a Swift proxy"));
+            None
+        }
+    };
+    let topology = match SwiftTopology::new(&config.swift_dir, &config.swift_bind_ip) {
+        Ok(topology) => {
+            // Any name will do: the point is that swift.conf and the ring can be read.
+            if let Err(error) = topology.container("account", "container") {
+                problems.push(problem("swift_dir", error.to_string(), "a folder with swift.conf and Swift's rings"));
+            }
+            Some(topology)
+        }
+        Err(error) => {
+            problems.push(problem("swift_bind_ip", error.to_string(), "addresses of this machine"));
+            None
+        }
+    };
+    (topology, internal_url, problems)
+}
+
+fn status_dir_problem(folder: &Path, found: &str) -> ConfigProblem {
+    let allowed = "a folder that exists and can be written, used by one daemon only";
+    problem("status_dir", format!("{}: {found}", folder.display()), allowed)
 }
 
 fn lock(folder: &Path) -> Result<Flock<File>, ConfigProblem> {
-    let allowed = "a folder that exists and can be written, used by one daemon only";
-    let failed = |found: String| problem("status_dir", format!("{}: {found}", folder.display()), allowed);
+    let failed = |found: String| status_dir_problem(folder, &found);
     let path = folder.join(LOCK_FILE);
     let file = OpenOptions::new()
         .create(true)

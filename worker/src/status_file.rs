@@ -272,6 +272,17 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// What is to stay of a container's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    Everything,
+    /// What belongs to mappings with these identities.
+    Mappings(Vec<String>),
+    /// Nothing: no mapping names the container.
+    Nothing,
+}
+
 /// The files of `status_dir`.
 #[derive(Debug)]
 pub struct StatusDir {
@@ -306,10 +317,9 @@ impl StatusDir {
         self.root.join(file_name(account)).join(file_name(container))
     }
 
-    /// Removes what no mapping needs any more: files of containers for which `keeps` answers `None`, and in the others the
-    /// entries of mappings that are not among the identities it answers. Plain files in the folder itself and folders of
+    /// Removes what no mapping needs any more, as `keeps` says of each account and container (by their file names). Plain files in the folder itself and folders of
     /// shard accounts are left alone; what cannot be removed is only warned about. Blocking.
-    pub fn prune(&self, keeps: impl Fn(&str, &str) -> Option<Vec<String>>) {
+    pub fn prune(&self, keeps: impl Fn(&str, &str) -> Keep) {
         let accounts = match fs::read_dir(&self.root) {
             Ok(accounts) => accounts,
             Err(error) => {
@@ -340,7 +350,7 @@ impl StatusDir {
         account: &str,
         name: &str,
         path: &Path,
-        keeps: &impl Fn(&str, &str) -> Option<Vec<String>>,
+        keeps: &impl Fn(&str, &str) -> Keep,
     ) {
         let in_use = self
             .open
@@ -350,19 +360,20 @@ impl StatusDir {
             .is_some_and(|file| file.strong_count() > 0);
         let kept = if name.ends_with(TEMPORARY_SUFFIX) {
             // A save that is under way right now has such a file too, but only in containers that are in use.
-            None
+            Keep::Nothing
         } else {
             keeps(account, name)
         };
         match kept {
-            Some(identities) => {
+            Keep::Everything => {}
+            Keep::Mappings(identities) => {
                 let pruned = self.file(account, name).and_then(|file| file.retain_mappings(&identities));
                 if let Err(error) = pruned {
                     tracing::warn!(path = %path.display(), %error, "could not tidy a status file");
                 }
             }
-            None if in_use => {}
-            None => match fs::remove_file(path) {
+            Keep::Nothing if in_use => {}
+            Keep::Nothing => match fs::remove_file(path) {
                 Ok(()) => tracing::info!(path = %path.display(), "removed the status of a container without mapping"),
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "could not remove an unused status file");
@@ -498,7 +509,7 @@ mod tests {
         fs::write(folder.path().join("migrator.status"), "{}").unwrap();
         fs::write(folder.path().join("AUTH_a/.x.swift-s3-sync-tmp"), "{").unwrap();
         StatusDir::new(folder.path())
-            .prune(|account, container| (account == "AUTH_a" && container == "c").then(Vec::new));
+            .prune(|account, container| if account == "AUTH_a" && container == "c" { Keep::Mappings(Vec::new()) } else { Keep::Nothing });
         let exists = |path: &str| folder.path().join(path).exists();
         assert!(exists("AUTH_a/c") && exists(".shards_AUTH_a/c") && exists("migrator.status"));
         assert!(!exists("AUTH_a/unmapped") && !exists("AUTH_gone") && !exists("AUTH_a/.x.swift-s3-sync-tmp"));

@@ -13,7 +13,7 @@ use swift_s3_policy::{KeyMapping, Mapping, RemoteMetadata, Timestamp, statsd_nam
 use swift_s3_store::{ErrorKind, ObjectStore, PutObject, PutReceipt, RemoteObject, StoreError, body};
 
 use crate::decide::{
-    Action, DeleteAction, Local, LocalShape, Remote, archive_timestamp, decide, decide_delete, is_archived_class,
+    Action, DeleteAction, Local, LocalShape, OpaqueContent, Remote, archive_timestamp, decide, decide_delete, is_archived_class,
     unfit_key,
 };
 use crate::hashing_body::{BodyError, HashingBody};
@@ -252,19 +252,23 @@ impl Transfer {
         let key = route.keys.object_key(&row.name);
         // What cannot have been stored needs no delete.
         if *hint == Hint::Absent || unfit_key(&key).is_some() {
-            return Ok(Done::plain(Outcome::Deleted));
+            return Ok(Done::plain(Outcome::AlreadyThere));
+        }
+        // Another node, or this one before a restart, has probably done it.
+        if *hint == Hint::Unknown && matches!(route.store.head(&key).await, Ok(None)) {
+            return Ok(Done::plain(Outcome::AlreadyThere));
         }
         // A lagging container database may still say "deleted" of an object that is there again.
         let newest = self.local.newest(&object_name(route, row)).await?;
         if newest.found.is_some_and(|head| head.data_timestamp > row.timestamps.data) {
             return Ok(Done::plain(Outcome::Superseded));
         }
-        route.store.delete(&key).await?;
-        // The companion manifest of a large object; its key says nothing about whether there is one.
+        // The companion manifest of a large object goes first: as long as the object is there, the delete is known to be owed.
         let manifest = route.keys.manifest_key(&row.name);
         if unfit_key(&manifest).is_none() {
             route.store.delete(&manifest).await?;
         }
+        route.store.delete(&key).await?;
         if let Some(metrics) = &route.metrics {
             self.counters.add(&metrics.deleted_objects, 1);
         }
@@ -314,6 +318,10 @@ impl Transfer {
                 length: object.length,
                 metadata: &object.metadata,
                 archived_class: is_archived_class(object.storage_class.as_deref()),
+                opaque: object.kms.then(|| OpaqueContent {
+                    stored_after_write: stored_after(object.last_modified, row.timestamps.data),
+                    must_be_proven: !route.mapping.retain_local,
+                }),
             },
         };
         let outcome = match decide(&key, &local, &remote) {
@@ -410,7 +418,8 @@ impl Transfer {
         proof: Option<RemoteObject>,
     ) -> Result<bool, Trouble> {
         // A newer write has its own row, which will be archived in its turn.
-        if sent.timestamp != row.timestamps.metadata {
+        let written = row.timestamps.metadata;
+        if sent.timestamp > written {
             return Ok(false);
         }
         let proof = match proof {
@@ -431,16 +440,16 @@ impl Transfer {
         // The object server compares with the time of the data only: a POST that came meanwhile would be lost with the object.
         let newest = self.local.newest(&name).await?;
         match &newest.found {
-            None => return Ok(newest.unreachable == 0),
-            Some(head) if head.timestamp > sent.timestamp => return Ok(false),
-            Some(_) => {}
+            None if newest.unreachable == 0 => return Ok(true),
+            Some(head) if head.timestamp > written => return Ok(false),
+            _ => {}
         }
         if newest.unreachable.saturating_mul(2) >= newest.asked {
             let message = format!("{} of {} object servers cannot be asked for newer writes", newest.unreachable, newest.asked);
             return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
         }
         let place = self.container_place(route)?;
-        let at = archive_timestamp(row.timestamps.metadata);
+        let at = archive_timestamp(written);
         tracing::info!(
             account = %route.account, container = %route.container, object = %row.name, key, bucket = %route.mapping.remote.bucket,
             etag = %proof.etag, bytes = proof.length, timestamp = %at, "removing the local copy; the remote holds it"
@@ -501,12 +510,17 @@ fn selected(route: &Route, head: &LocalHead) -> bool {
 fn listing_settles(row: &Row, hint: &Hint) -> bool {
     let Hint::Listed { etag: Some(etag), length, last_modified: Some(modified) } = hint else { return false };
     // The same content may have been stored by an earlier write with other metadata: only a copy made after this write is this write's.
-    let written = Duration::from_micros(row.timestamps.metadata.units().saturating_mul(10));
-    let stored = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     row.timestamps.metadata == row.timestamps.data
         && etag.eq_ignore_ascii_case(&row.etag)
         && *length == row.size
-        && stored.as_secs() >= written.as_secs()
+        && stored_after(Some(*modified), row.timestamps.data)
+}
+
+/// True when the remote stored its object after this write. S3 tells whole seconds.
+fn stored_after(modified: Option<SystemTime>, write: Timestamp) -> bool {
+    let written = Duration::from_micros(write.units().saturating_mul(10));
+    let stored = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
+    stored.is_some_and(|stored| stored.as_secs() >= written.as_secs())
 }
 
 fn newer_than_row(head: &LocalHead, row: &Row) -> Option<Timestamp> {

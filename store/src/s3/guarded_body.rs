@@ -294,7 +294,8 @@ mod tests {
         }));
         let (mut body, _watch) = GuardedBody::new(body::from_stream(source), 2);
         let mut frame = std::pin::pin!(body.frame());
-        assert!(futures_util::poll!(frame.as_mut()).is_pending());
+        let waits = std::future::poll_fn(|context| Poll::Ready(frame.as_mut().poll(context).is_pending()));
+        assert!(waits.await);
         send.send(()).unwrap();
         let frame = frame.await.unwrap().unwrap();
         assert_eq!(&frame.into_data().unwrap()[..], b"ab");

@@ -122,6 +122,11 @@ impl Lister {
         if page.is_truncated.is_none() && page.name.is_none() && page.contents.is_none() {
             return Err(no_listing());
         }
+        // The SDK reads a document that was cut short as far as it goes, without a word.
+        let announced = usize::try_from(page.key_count().unwrap_or(0)).unwrap_or(0);
+        if page.contents().len() < announced && page.is_truncated() != Some(true) {
+            return Err(incomplete(announced, page.contents().len()));
+        }
         Ok(RawPage {
             encoded: page.encoding_type() == Some(&EncodingType::Url),
             truncated: page.is_truncated().unwrap_or(false),
@@ -174,6 +179,11 @@ fn some_text(text: &str) -> Option<String> {
 fn no_listing() -> StoreError {
     StoreError::new(ErrorKind::Other, Operation::List)
         .with_message(Some("expected a listing, got an answer without content"))
+}
+
+fn incomplete(announced: usize, got: usize) -> StoreError {
+    StoreError::new(ErrorKind::Other, Operation::List)
+        .with_message(Some(&format!("expected {announced} keys as announced, got {got}")))
 }
 
 fn stuck(why: &str) -> StoreError {

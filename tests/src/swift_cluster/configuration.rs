@@ -127,14 +127,13 @@ pub(crate) fn proxy_conf(context: &Context<'_>, kind: ProxyKind, ip: Ipv4Addr, p
          [filter:listing_formats]\nuse = egg:swift#listing_formats\n\n\
          [filter:bulk]\nuse = egg:swift#bulk\n\n\
          [filter:copy]\nuse = egg:swift#copy\n\n\
-         [filter:slo]\nuse = egg:swift#slo\n{slo}\n\
+         [filter:slo]\nuse = egg:swift#slo\nrate_limit_after_segment = 1000\n\n\
          [filter:dlo]\nuse = egg:swift#dlo\n\n\
          [filter:symlink]\nuse = egg:swift#symlink\n\n\
          [filter:versioned_writes]\nuse = egg:swift#versioned_writes\nallow_versioned_writes = true\n\
          allow_object_versioning = true\n",
         shunt = kind == ProxyKind::Public,
         cache = memcache_servers(context),
-        slo = "rate_limit_after_segment = 1000\n",
     );
     if kind == ProxyKind::Public {
         text.push_str(
@@ -142,7 +141,6 @@ pub(crate) fn proxy_conf(context: &Context<'_>, kind: ProxyKind, ip: Ipv4Addr, p
              user_test_tester = testing .admin\nuser_test_tester3 = testing3\nuser_test2_tester2 = testing2 .admin\n",
         );
         if options.s3api {
-            // The clock of a loaded test machine and the keys of path-like names are not what is tested here.
             text.push_str(
                 "\n[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\ncheck_bucket_owner = false\n\
                  s3_acl = false\nforce_swift_request_proxy_log = false\n",
@@ -160,6 +158,10 @@ pub(crate) fn rsync_conf(context: &Context<'_>, node: &Node) -> String {
         node.ip(),
         context.rsync_port
     );
+    // The daemon of the superuser becomes "nobody" unless told otherwise; others stay who they are.
+    if context.user == "root" {
+        text.push_str("uid = root\ngid = root\n");
+    }
     for kind in ServerKind::ALL {
         let _ = write!(
             text,

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Feed, PassEnd, PassSettings, Shared, State, WINDOW, now};
 use crate::lane::{RowKey, Share, Verdict, judge};
 use crate::parked::{FailedRow, ParkedRow};
-use crate::probe::probe;
+use crate::probe::{PAGE_COST_IN_HEADS, probe};
 use crate::reason::{Failure, Reason};
-use crate::swift::container_db::{ContainerInfo, DbError, DbErrorKind, Row, RowProblem};
+use crate::swift::container_db::{ContainerInfo, DbError, DbErrorKind, MAX_BATCH_ROWS, Row, RowProblem};
 use crate::transfer::{Done, Hint, Outcome, Trouble};
 
 /// Cursors are saved this often during a long walk. A crash repeats at most this much checking.
@@ -26,14 +26,16 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Rows with unknown history are read in chunks of at least this many, so that listing pages cover many of them.
 const PROBE_CHUNK: u32 = 8_000;
-/// Unknown rows fewer than this are checked one by one.
-const MIN_PROBE: usize = 8;
 /// Rows set aside that are looked up again in one walk.
 const RETRY_CHUNK: usize = 500;
 /// A walk gives way to waiting feeds after this long.
 const SLICE: Duration = Duration::from_secs(20);
 /// New rows that arrive during a walk are looked for at most this often.
 const WAKE_INTERVAL: Duration = Duration::from_millis(50);
+/// Rows of other nodes are verified in batches that span this part of the verification slack.
+const VERIFICATION_BATCHES: u32 = 4;
+/// A check of the bucket that takes longer has failed.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
 /// On shutdown, transfers in flight get this long to finish before they are abandoned.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
@@ -95,6 +97,8 @@ pub(super) struct Pass<'a> {
     halt: Option<Halt>,
     /// In a single round, rows above this one are left for the next.
     last_row: i64,
+    /// The highest row when the walk began.
+    max_row: i64,
     started: Instant,
     tally: Tally,
     next_lane: usize,
@@ -123,6 +127,7 @@ impl<'a> Pass<'a> {
             retries: VecDeque::new(),
             halt: None,
             last_row: if settings.once { info.max_row } else { i64::MAX },
+            max_row: info.max_row,
             started: Instant::now(),
             tally: Tally::default(),
             next_lane: 0,
@@ -133,10 +138,7 @@ impl<'a> Pass<'a> {
 
     /// Runs the walk to its end.
     pub(super) async fn drive(mut self, stop: &CancellationToken) -> PassEnd {
-        for lane in &mut self.state.lanes {
-            lane.exhausted = false;
-            lane.wait_until = None;
-        }
+        self.open_lanes();
         self.load_retries().await;
         let mut saving = tokio::time::interval_at(self.started + SAVE_EVERY, SAVE_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,7 +146,17 @@ impl<'a> Pass<'a> {
         let mut last_wake = self.started;
         let mut grace_ends: Option<Instant> = None;
         loop {
-            self.fill().await;
+            if self.halt.is_none() {
+                tokio::select! {
+                    biased;
+                    // Dropping `fill` loses nothing: rows that it had begun with hold the cursor, and are read again.
+                    () = stop.cancelled() => {
+                        self.halt = Some(Halt::Stopping);
+                        grace_ends = Some(Instant::now() + GRACE);
+                    }
+                    () = self.fill() => {}
+                }
+            }
             if self.tasks.is_empty() {
                 break;
             }
@@ -158,9 +170,7 @@ impl<'a> Pass<'a> {
                     self.feed.dirty.store(false, std::sync::atomic::Ordering::Release);
                     self.feed.flush_pending(self.shared).await;
                     self.feed.note_seen();
-                    for lane in &mut self.state.lanes {
-                        lane.exhausted = false;
-                    }
+                    self.open_lanes();
                 }
                 () = stop.cancelled(), if grace_ends.is_none() => {
                     self.halt = Some(Halt::Stopping);
@@ -175,6 +185,16 @@ impl<'a> Pass<'a> {
             }
         }
         self.finish().await
+    }
+
+    /// Lets every lane be read (again), except those whose next batch is not due.
+    fn open_lanes(&mut self) {
+        let now = now();
+        for lane in &mut self.state.lanes {
+            let waits = lane.not_before.filter(|at| *at > now && !self.settings.once);
+            lane.exhausted = waits.is_some();
+            lane.wait_until = waits;
+        }
     }
 
     /// Puts the state in order, saves it, and says when to come back.
@@ -399,7 +419,9 @@ impl<'a> Pass<'a> {
     }
 
     fn done(&mut self, task: &Task, done: &Done) {
-        if self.feed.remote.health.succeeded() {
+        // Rows that the remote was not asked about say nothing of its health.
+        let asked = !matches!(done.outcome, Outcome::NotWanted | Outcome::Superseded);
+        if asked && self.feed.remote.health.succeeded() {
             tracing::info!(remote = %self.feed.remote.label, "the remote answers again");
         }
         self.unpark(&task.row.name);
@@ -424,11 +446,7 @@ impl<'a> Pass<'a> {
         let name = &task.row.name;
         let known = self.state.parked.get(name).is_some();
         if !known && !self.state.parked.has_room() {
-            if self.halt.is_none() {
-                tracing::error!(account = %self.feed.route.account, container = %self.feed.route.container,
-                    parked = self.state.parked.len(), "too many rows set aside; the container waits until some of them succeed");
-                self.halt = Some(Halt::ParkedFull);
-            }
+            self.parked_full();
             return false;
         }
         self.state.parked.fail(name, task.failed_row(), failure, now(), spread());
@@ -442,6 +460,14 @@ impl<'a> Pass<'a> {
             "row set aside: {}", failure.message
         );
         true
+    }
+
+    fn parked_full(&mut self) {
+        if self.halt.is_none() {
+            tracing::error!(account = %self.feed.route.account, container = %self.feed.route.container,
+                parked = self.state.parked.len(), "too many rows set aside; the container waits until some of them succeed");
+            self.halt = Some(Halt::ParkedFull);
+        }
     }
 
     /// Tells a remote that is down from an object that it does not like. True when the row is finished (set aside).
@@ -459,8 +485,14 @@ impl<'a> Pass<'a> {
     async fn remote_is_down(&mut self, error: &StoreError) -> bool {
         let health = &self.feed.remote.health;
         if health.paused_until(Instant::now()).is_none() {
-            let certain = matches!(error.kind(), ErrorKind::Denied | ErrorKind::BucketMissing)
-                && self.feed.remote.store.check().await.is_err();
+            let certain = matches!(error.kind(), ErrorKind::Denied | ErrorKind::BucketMissing);
+            if certain {
+                let check = tokio::time::timeout(CHECK_LIMIT, self.feed.remote.store.check()).await;
+                // The bucket is fine: it is this object that may not be touched.
+                if matches!(check, Ok(Ok(()))) {
+                    return false;
+                }
+            }
             if let Some(pause) = health.failed(certain, Instant::now()) {
                 tracing::error!(remote = %self.feed.remote.label, %error, pause_seconds = pause.as_secs(),
                     "the remote fails; its mappings wait");
@@ -477,11 +509,12 @@ impl<'a> Pass<'a> {
     async fn read_chunk(&mut self, index: usize) {
         let Some(lane) = self.state.lanes.get(index) else { return };
         let (share, read) = (lane.lane.share, lane.progress.read());
-        let limit = if share == Share::Others || read < self.state.fresh_after {
+        let wanted = if share == Share::Others || read < self.state.fresh_after {
             self.settings.items_chunk.max(PROBE_CHUNK)
         } else {
-            self.settings.items_chunk.clamp(1, PROBE_CHUNK)
+            self.settings.items_chunk
         };
+        let limit = wanted.clamp(1, MAX_BATCH_ROWS);
         let database = self.state.database.clone();
         let chunk = self
             .feed
@@ -509,13 +542,22 @@ impl<'a> Pass<'a> {
         let complete = u32::try_from(chunk.len()).unwrap_or(u32::MAX) < limit;
         let mut rows = Vec::with_capacity(chunk.len());
         let mut problems = Vec::new();
+        let mut last = read;
         for row in chunk {
             match row {
-                Ok(row) => rows.push(row),
-                Err(problem) => problems.push(problem),
+                Ok(row) => {
+                    last = row.rowid;
+                    rows.push(row);
+                }
+                Err(problem) => {
+                    last = problem.rowid;
+                    problems.push(problem);
+                }
             }
         }
-        self.park_bad_rows(share, &problems);
+        if !self.park_bad_rows(share, &problems) {
+            return;
+        }
         // Not further ahead of the saved cursor than a restart would check.
         let horizon = self.saved_cursor(index).saturating_add(WINDOW);
         let in_reach = rows.partition_point(|row| row.rowid <= horizon);
@@ -528,7 +570,14 @@ impl<'a> Pass<'a> {
             }
             rows.truncate(in_reach);
         }
-        self.take(index, rows, complete && !cut).await;
+        let took_all = self.take(index, rows, complete && !cut).await;
+        // Rows that cannot be understood, set aside by now, may lie behind the last good one.
+        if took_all
+            && !cut
+            && let Some(lane) = self.state.lanes.get_mut(index)
+        {
+            lane.progress.pass(last);
+        }
     }
 
     /// The next row is out of reach of the saved cursor: saves the cursor as near to it as it can be.
@@ -550,15 +599,17 @@ impl<'a> Pass<'a> {
         self.state.saved.as_ref().and_then(|saved| saved.cursors.get(lane.lane.name()).copied()).unwrap_or(0)
     }
 
-    /// Sorts a chunk: what is due goes to the buffer with what is known of it.
-    async fn take(&mut self, index: usize, rows: Vec<Row>, complete: bool) {
+    /// Sorts a chunk: what is due goes to the buffer with what is known of it. False when the lane stopped in front of a row.
+    async fn take(&mut self, index: usize, rows: Vec<Row>, complete: bool) -> bool {
         let (now, nodes) = (now(), self.state.nodes);
-        let Some(lane) = self.state.lanes.get_mut(index) else { return };
+        let Some(lane) = self.state.lanes.get_mut(index) else { return false };
         lane.exhausted = complete;
         let mut due = Vec::new();
+        let mut took_all = true;
         for row in rows {
             if row.rowid > self.last_row {
                 lane.exhausted = true;
+                took_all = false;
                 break;
             }
             let key = RowKey { name: &row.name, deleted: row.deleted, timestamp: row.timestamps.metadata };
@@ -569,13 +620,21 @@ impl<'a> Pass<'a> {
                     due.push(row);
                 }
                 Verdict::WaitUntil(at) => {
+                    // Checks of others' rows are not urgent, and many together cost few listing pages.
+                    let at = match lane.lane.share {
+                        Share::Own => at,
+                        Share::Others => at.plus(self.settings.verification_slack / VERIFICATION_BATCHES),
+                    };
+                    lane.not_before = Some(at);
                     lane.wait_until = Some(at);
                     lane.exhausted = true;
+                    took_all = false;
                     break;
                 }
                 Verdict::Defer(at) => {
                     if !self.state.parked.has_room() {
                         lane.exhausted = true;
+                        took_all = false;
                         break;
                     }
                     let failed = FailedRow {
@@ -591,15 +650,17 @@ impl<'a> Pass<'a> {
             }
         }
         let hints = self.hints(index, &due).await;
-        let Some(lane) = self.state.lanes.get_mut(index) else { return };
+        let Some(lane) = self.state.lanes.get_mut(index) else { return false };
         lane.buffer.extend(due.into_iter().zip(hints));
+        took_all
     }
 
     /// What is known of the remote side of these rows before any of them is handled.
     async fn hints(&mut self, index: usize, rows: &[Row]) -> Vec<Hint> {
         let Some(lane) = self.state.lanes.get(index) else { return Vec::new() };
-        let oldest_fresh = now().since(Timestamp::default()).saturating_sub(self.settings.verification_slack);
         let mapping = &self.feed.route.mapping;
+        let verified_at_age = self.settings.verification_slack.saturating_add(mapping.copy_after);
+        let oldest_fresh = now().since(Timestamp::default()).saturating_sub(verified_at_age);
         let mut hints: Vec<Hint> = rows
             .iter()
             .map(|row| {
@@ -623,7 +684,7 @@ impl<'a> Pass<'a> {
             })
             .map(|(index, _)| index)
             .collect();
-        if asked.len() < MIN_PROBE {
+        if asked.len() < PAGE_COST_IN_HEADS {
             return hints;
         }
         let keys: Vec<String> = asked
@@ -651,11 +712,16 @@ impl<'a> Pass<'a> {
         hints
     }
 
-    fn park_bad_rows(&mut self, share: Share, problems: &[RowProblem]) {
+    /// False when there is no room for one of them; the walk then ends in front of it.
+    fn park_bad_rows(&mut self, share: Share, problems: &[RowProblem]) -> bool {
         for problem in problems {
             let name = format!("(unreadable row {})", problem.rowid);
-            if self.state.parked.get(&name).is_some() || !self.state.parked.has_room() {
+            if self.state.parked.get(&name).is_some() {
                 continue;
+            }
+            if !self.state.parked.has_room() {
+                self.parked_full();
+                return false;
             }
             let row = FailedRow { rowid: problem.rowid, share, deleted: false, timestamp: Timestamp::default() };
             let failure = Failure::new(Reason::BadRow, problem.reason.to_string());
@@ -664,6 +730,7 @@ impl<'a> Pass<'a> {
             self.state.parked.fail(&name, row, &failure, now(), spread());
             self.parked_changed = true;
         }
+        true
     }
 
     /// Remembers cursors and rows set aside, if they changed.
@@ -704,14 +771,17 @@ impl<'a> Pass<'a> {
 
     fn report(&self) {
         let elapsed = self.started.elapsed().as_secs_f64().max(0.001);
-        let last = self.last_row.min(self.state.lanes.iter().map(|lane| lane.progress.read()).max().unwrap_or(0));
+        let slowest = self.state.lanes.iter().map(|lane| lane.progress.cursor()).min().unwrap_or(self.max_row);
+        // ROWIDs of overwritten objects are gaps, so this is the most that can be left.
+        let rows_left_at_most = u64::try_from(self.max_row.saturating_sub(slowest)).unwrap_or(0);
         #[allow(clippy::cast_precision_loss, reason = "rates are for people")]
-        let (rows_per_second, bytes_per_second) =
-            ((self.tally.rows as f64 / elapsed).round(), (self.tally.bytes as f64 / elapsed).round());
+        let (rows_per_second, bytes_per_second, left) =
+            (self.tally.rows as f64 / elapsed, self.tally.bytes as f64 / elapsed, rows_left_at_most as f64);
+        let eta_seconds = (left / rows_per_second.max(0.001)).round();
         tracing::info!(
             account = %self.feed.route.account, container = %self.feed.route.container, rows = self.tally.rows,
-            bytes = self.tally.bytes, rows_per_second, bytes_per_second, in_flight = self.tasks.len(), row = last,
-            "still working"
+            bytes = self.tally.bytes, rows_per_second = rows_per_second.round(), bytes_per_second = bytes_per_second.round(),
+            rows_left_at_most, eta_seconds, in_flight = self.tasks.len(), failed = self.tally.failed, "still working"
         );
     }
 

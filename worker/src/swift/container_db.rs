@@ -34,7 +34,7 @@ pub use shard_range::{OwnRange, ShardRange, ShardRanges, ShardState, ShardingSta
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 const BUSY_TRIES: i32 = 500;
 /// The most rows of one batch: some MiB of memory with the longest names.
-const MAX_BATCH_ROWS: u32 = 10_000;
+pub const MAX_BATCH_ROWS: u32 = 10_000;
 /// The most rows that [`ContainerDb::rows_behind`] looks at.
 const MAX_COUNTED_ROWS: u32 = 1 << 20;
 /// A size above this is not a size. It also keeps the sum over all counted rows inside 64 bits.

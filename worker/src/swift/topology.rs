@@ -107,10 +107,10 @@ pub struct ObjectPlace {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TopologyError {
     /// `swift.conf` cannot be used, and never could since the start.
-    #[error(transparent)]
+    #[error("{}", chain(.0.as_ref()))]
     Conf(Arc<SwiftConfError>),
     /// A ring cannot be used, and never could since the start.
-    #[error(transparent)]
+    #[error("{}", chain(.0.as_ref()))]
     Ring(Arc<RingError>),
     /// An object's storage policy is not in `swift.conf`.
     #[error("storage policy {0} is not in swift.conf")]
@@ -339,6 +339,7 @@ fn renewed<T, E: std::error::Error>(
     Watched { content, stamp, looked }
 }
 
+/// The error and its cause in one line: whoever shows it shows one line only.
 fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),

@@ -1,0 +1,85 @@
+//! Containers that Swift splits into shards are followed through the split, and their siblings are left alone.
+
+use anyhow::Result;
+use swift_s3_tests::operation::Operation;
+use swift_s3_tests::s3_servers::S3ServerKind;
+use swift_s3_tests::site::Site;
+use swift_s3_tests::sync_json::SyncJson;
+use tokio::sync::Mutex;
+
+use crate::CLUSTER;
+
+/// Two sharders at once on one node get into each other's way.
+static SHARDING: Mutex<()> = Mutex::const_new(());
+
+async fn site_with(containers: &[&str], objects: u32) -> Result<Site> {
+    let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
+    for container in containers {
+        site.swift.put_container(container).await?;
+        for number in 0..objects {
+            let body = format!("{container} {number}");
+            site.swift.put_object(container, &format!("o{number:02}"), body, &[]).await?;
+        }
+    }
+    Ok(site)
+}
+
+async fn shard(site: &Site, container: &str, rows_per_shard: u32) -> Result<()> {
+    let _one_at_a_time = SHARDING.lock().await;
+    site.cluster.shard_container(site.swift.account(), container, rows_per_shard).await
+}
+
+#[tokio::test]
+async fn a_container_that_is_split_is_followed_on() -> Result<()> {
+    let site = site_with(&["c"], 30).await?;
+    site.map([site.mapping("c")])?;
+    site.sync().await?;
+    shard(&site, "c", 10).await?;
+    for number in 30..40 {
+        site.swift.put_object("c", &format!("o{number}"), format!("c {number}"), &[]).await?;
+    }
+    site.swift.put_object("c", "o05", "overwritten", &[]).await?;
+    site.swift.delete_object("c", "o15").await?;
+    site.sync().await?;
+    site.expect_equal("c").await?;
+    assert_eq!(site.swift.list("c").await?.len(), 39);
+    let puts = site.s3.requests().await?.of(Operation::Put);
+    assert_eq!(puts, 41, "rows that only moved to a shard are not sent again");
+    // All shards share the status file of the container that users see.
+    for worker in &site.workers {
+        assert!(worker.status_dir().join(site.swift.account()).join("c").exists());
+        assert!(!worker.status_dir().join(format!(".shards_{}", site.swift.account())).exists());
+    }
+    let before = site.s3.requests().await?;
+    site.sync().await?;
+    assert_eq!(site.s3.requests().await?.since(&before).total(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn shards_of_a_sibling_with_a_longer_name_are_not_touched() -> Result<()> {
+    let site = site_with(&["foo", "foobar"], 6).await?;
+    site.map([site.mapping("foo")])?;
+    site.sync().await?;
+    shard(&site, "foo", 3).await?;
+    shard(&site, "foobar", 3).await?;
+    // Both have objects of these names; only the sibling's are changed.
+    site.swift.delete_object("foobar", "o00").await?;
+    site.swift.put_object("foobar", "o01", "of the sibling", &[]).await?;
+    site.swift.put_object("foobar", "only-there", "x", &[]).await?;
+    site.sync().await?;
+    site.expect_equal("foo").await?;
+    assert_eq!(site.bucket.keys("").await?.len(), 6, "nothing of the sibling is remote");
+    assert_eq!(site.s3.requests().await?.of(Operation::Delete), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_shards_are_followed_one_at_a_time() -> Result<()> {
+    let site = site_with(&["c"], 24).await?;
+    shard(&site, "c", 2).await?;
+    let config = SyncJson::new().set("enumerator_workers", 1).set("workers", 1).set("items_chunk", 1);
+    site.configure(&config.mapping(site.mapping("c")))?;
+    site.sync().await?;
+    site.expect_equal("c").await
+}

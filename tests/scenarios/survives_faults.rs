@@ -1,0 +1,6 @@
+//! Whatever breaks, in the end S3 holds what Swift holds, and nothing was done for nothing.
+
+mod killed_workers;
+mod many_objects;
+mod remote_outages;
+mod swift_outages;
