@@ -1,5 +1,6 @@
 //! Structured logs: text or JSON lines, to standard error, to a rotating file and to syslog.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -86,7 +87,9 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     let registry = tracing_subscriber::registry().with(filter(settings.level));
     match settings.format {
         LogFormat::Text => {
-            registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer)).try_init()?;
+            registry
+                .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer))
+                .try_init()?;
         }
         LogFormat::Json => {
             registry
@@ -142,11 +145,14 @@ struct Line<'a>(&'a [Sink]);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let shown = on_one_line(line);
         for sink in self.0 {
             match sink {
-                Sink::Console => drop(io::stderr().write_all(line)),
-                Sink::File(file) => drop(file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line)),
-                Sink::Syslog(syslog) => syslog.send(line),
+                Sink::Console => drop(io::stderr().write_all(&shown)),
+                Sink::File(file) => {
+                    drop(file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&shown))
+                }
+                Sink::Syslog(syslog) => syslog.send(&shown),
             }
         }
         Ok(line.len())
@@ -155,6 +161,26 @@ impl Write for Line<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An event's text without control characters but the newline at its end. Object names and answers of servers may hold any
+/// character, and must not look like lines of their own nor steer a terminal.
+fn on_one_line(line: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(text) = std::str::from_utf8(line) else { return Cow::Borrowed(line) };
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(line);
+    }
+    let mut shown = String::with_capacity(line.len() + 16);
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown.push('\n');
+    Cow::Owned(shown.into_bytes())
 }
 
 /// Lines wait for a syslog host in a queue of this length; when it is full, lines are dropped rather than work held.
@@ -225,5 +251,23 @@ impl SyslogConnection {
 impl fmt::Debug for Writers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Writers({})", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_newline_stays_on_its_line() {
+        for (event, shown) in [
+            ("plain ü\n", "plain ü\n"),
+            ("object=x\n2026 ERROR forged\n", "object=x\\n2026 ERROR forged\n"),
+            ("steers \u{1b}[2J\u{9b}\r\n", "steers \\u{1b}[2J\\u{9b}\\r\n"),
+            ("", ""),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&on_one_line(event.as_bytes())), shown);
+        }
+        assert_eq!(on_one_line(b"\xff\n").as_ref(), b"\xff\n");
     }
 }

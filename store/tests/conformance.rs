@@ -41,8 +41,8 @@ const FILE_SERVER: Quirks = Quirks {
     checks_copy_condition: true,
     lists_etags: false,
     has_lifecycle: false,
-    // It maps keys to paths of files.
-    unusable_keys: &["/lead", "a//b", "./dot", "a/../b", "trail/"],
+    // It calls its listings encoded and does not encode them; and it maps keys to paths of files.
+    unusable_keys: &["plus+sign", "a%2Fb", "/lead", "trail/", "a//b", "./dot", "a/../b"],
 };
 
 const MOTO: Quirks = Quirks {
@@ -296,7 +296,11 @@ async fn keeps_every_key(store: &dyn ObjectStore, quirks: &Quirks) {
 
 async fn lists_in_order(store: &dyn ObjectStore, quirks: &Quirks) {
     let mut expected = Vec::new();
-    for name in ["B", "a", "a b", "a+b", "b", "c%20d", "é", "z"] {
+    let encodes = !quirks.unusable_keys.contains(&"plus+sign");
+    for name in ["B", "a", "a b", "a+b", "b", "c%20d", "z", "é"] {
+        if name.contains(['+', '%']) && !encodes {
+            continue;
+        }
         let key = format!("list/{name}");
         store.put(&key, put_of(name)).await.unwrap();
         expected.push((key, name.len() as u64));
@@ -323,7 +327,7 @@ async fn lists_in_order(store: &dyn ObjectStore, quirks: &Quirks) {
     let page = store.list("list/", Some("list/a a"), 1).await.unwrap();
     assert_eq!(page.entries[0].key, "list/a b");
     assert!(page.truncated);
-    let page = store.list("list/", Some("list/z"), 10).await.unwrap();
+    let page = store.list("list/", Some("list/é"), 10).await.unwrap();
     assert!(page.entries.is_empty() && !page.truncated);
     for key in keys_under(store, "").await {
         store.delete(&key).await.unwrap();

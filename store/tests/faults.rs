@@ -418,6 +418,25 @@ async fn an_early_refusal_ends_the_upload_and_lets_the_source_go() {
 }
 
 #[tokio::test]
+async fn a_success_that_comes_before_the_whole_body_or_breaks_off_is_none() {
+    let answers: [&[u8]; 2] = [
+        b"HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 9\r\n\r\nhalf",
+    ];
+    for (answer, put) in [(answers[0], put_of_stream(5, watched_source(None).0)), (answers[1], put_of(""))] {
+        let url = raw_server(move |mut stream| async move {
+            read_head(&mut stream).await;
+            stream.write_all(answer).await.unwrap();
+        })
+        .await;
+        let store = open(&settings(&url)).await;
+        let error = store.put("k", put).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(error.status(), Some(200));
+    }
+}
+
+#[tokio::test]
 async fn an_early_refusal_with_a_silent_source_lets_it_go_too() {
     let server = raw_server(|mut stream| async move {
         read_head(&mut stream).await;

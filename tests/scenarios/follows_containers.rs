@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use swift_s3_policy::{KeyMapping, owner_index};
 use swift_s3_tests::compare::{Depth, compare};
 use swift_s3_tests::operation::Operation;
@@ -15,6 +15,7 @@ use swift_s3_tests::sync_json::{MappingJson, SyncJson};
 use swift_s3_tests::worker_process::Worker;
 
 use crate::CLUSTER;
+use crate::own_copies::OwnDevices;
 use crate::worker_state::{entries, expect_parked};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -194,9 +195,9 @@ async fn objects_that_cannot_be_stored_are_set_aside_and_do_not_hold_the_others(
         assert_eq!(puts, if attempts == 1 { 10 } else { 0 }, "in round {attempts}");
         expect_parked(&site, "c", &bad)?;
         for (name, _) in bad {
-            let tries = entries(worker, site.swift.account(), "c")?.iter().find_map(|entry| {
-                entry.get("parked")?.get(name)?.get("attempts").and_then(Value::as_u64)
-            });
+            let tries = entries(worker, site.swift.account(), "c")?
+                .iter()
+                .find_map(|entry| entry.get("parked")?.get(name)?.get("attempts").and_then(Value::as_u64));
             assert_eq!(tries, Some(attempts), "{name}");
         }
     }
@@ -217,6 +218,28 @@ async fn objects_that_cannot_be_stored_are_set_aside_and_do_not_hold_the_others(
     worker.run_once().await?.expect_code(0)?;
     expect_parked(&site, "c", &[])?;
     compare(&site.swift, "c", &site.bucket, Some(&prefix), Depth::Metadata).await?.none()
+}
+
+#[tokio::test]
+async fn a_row_whose_object_was_deleted_meanwhile_is_no_failure() -> Result<()> {
+    let site = new_site().await?;
+    let worker = &site.workers[0];
+    put_all(&site, "c", &names("o", 3)).await?;
+    // The database of this worker does not learn of the delete.
+    let own = OwnDevices::of(&site, 0)?;
+    own.refresh(&site, "c").await?;
+    worker.configure(&SyncJson::new().set("devices", json!(own.devices)).mapping(site.mapping("c")))?;
+    site.swift.delete_object("c", "o01").await?.success()?;
+    assert_eq!(uploads_of(&site, worker).await?.len(), 2);
+    expect_parked(&site, "c", &[])?;
+    // An object that vanished without a delete is another matter.
+    let database = own.refresh(&site, "c").await?;
+    rusqlite::Connection::open(database)?.execute_batch(
+        "DROP TRIGGER object_update; \
+         UPDATE object SET name = 'vanished', ROWID = 1000 WHERE name = 'o02'",
+    )?;
+    worker.run_once().await?.expect_code(1)?;
+    expect_parked(&site, "c", &[("vanished", "local_missing")])
 }
 
 #[tokio::test]
@@ -244,7 +267,11 @@ async fn rows_that_the_server_has_not_merged_yet_are_carried() -> Result<()> {
     for worker in &site.workers {
         let database = site.cluster.container_db_path(site.swift.account(), "c", worker.node())?;
         let pending = database.with_extension("db.pending");
-        assert!(fs::metadata(&pending)?.len() > 0, "{} is empty: the scenario tries nothing", pending.display());
+        assert!(
+            fs::metadata(&pending)?.len() > 0,
+            "{} is empty: the scenario tries nothing",
+            pending.display()
+        );
     }
     assert_eq!(uploads_of(&site, &site.workers[0]).await?.len(), 4);
     Ok(())
@@ -298,7 +325,8 @@ async fn an_account_mapping_follows_its_containers() -> Result<()> {
     site.sync().await?;
     site.expect_equal("c").await?;
     site.expect_equal("going").await?;
-    let status = |worker: &Worker, container: &str| worker.status_dir().join(site.swift.account()).join(container);
+    let status =
+        |worker: &Worker, container: &str| worker.status_dir().join(site.swift.account()).join(container);
     assert!(site.workers.iter().all(|worker| status(worker, "going").exists()));
 
     for name in names("g", 2) {
@@ -311,7 +339,10 @@ async fn an_account_mapping_follows_its_containers() -> Result<()> {
     site.sync().await?;
     site.expect_equal("coming").await?;
     for worker in &site.workers {
-        assert!(!status(worker, "going").exists(), "the container is gone, and so is what was remembered of it");
+        assert!(
+            !status(worker, "going").exists(),
+            "the container is gone, and so is what was remembered of it"
+        );
         assert!(status(worker, "c").exists() && status(worker, "coming").exists());
     }
     Ok(())

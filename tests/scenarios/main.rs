@@ -1,7 +1,9 @@
 //! What operators see: real Swift clusters, real S3 servers, the real daemon.
 
+mod archives_objects;
 mod copies_objects;
 mod follows_containers;
+mod follows_deletes;
 mod follows_shards;
 mod operates;
 mod own_copies;
@@ -9,6 +11,7 @@ mod refuses_bad_configuration;
 mod remembers_progress;
 mod survives_bad_input;
 mod survives_faults;
+mod trial;
 mod worker_state;
 
 use swift_s3_tests::swift_cluster::{SharedCluster, SwiftOptions};

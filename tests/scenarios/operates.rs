@@ -45,8 +45,11 @@ async fn begin_slow_upload(site: &Site, name: &'static str, seconds: u64) -> Res
 
 async fn wait_for_upload(site: &Site, name: &str) -> Result<()> {
     wait::until("the upload", SOON, async || {
-        let begun =
-            site.faults.seen().iter().any(|seen| seen.operation == Operation::Put && seen.key.ends_with(name));
+        let begun = site
+            .faults
+            .seen()
+            .iter()
+            .any(|seen| seen.operation == Operation::Put && seen.key.ends_with(name));
         if begun { Ok(()) } else { Err("not begun") }
     })
     .await
@@ -180,7 +183,9 @@ async fn a_bad_file_changes_nothing_in_a_running_daemon_and_is_told() -> Result<
         (Vec::new(), "line 1, column 0"),
         (json!({"containers": [{}]}).to_string().into_bytes(), "containers[0].aws_bucket: found nothing"),
         (
-            String::from_utf8(good.clone())?.replace("\"aws_secret\": \"", "\"aws_secret\": \"\\u0007").into_bytes(),
+            String::from_utf8(good.clone())?
+                .replace("\"aws_secret\": \"", "\"aws_secret\": \"\\u0007")
+                .into_bytes(),
             "containers[0].aws_secret",
         ),
     ]

@@ -1,121 +1,18 @@
 //! What is wrong with a configuration is told before any work starts: all of it, by JSON path, without secrets.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use swift_s3_tests::process::{Process, ProcessOptions};
-use swift_s3_tests::run_directory::RunDirectory;
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::site::Site;
-use swift_s3_tests::swift_cluster::SwiftCluster;
 use swift_s3_tests::sync_json::SyncJson;
 use swift_s3_tests::worker_process::worker_program;
 
 use crate::CLUSTER;
-
-/// A refusal, or a round without work, takes well under a second.
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// The program with a configuration of its own on a node of the shared cluster.
-struct Trial {
-    cluster: Arc<SwiftCluster>,
-    folder: RunDirectory,
-    status: PathBuf,
-}
-
-/// What a run said, on standard output and error, and its exit code.
-struct Told {
-    code: i32,
-    text: String,
-}
-
-impl Told {
-    #[track_caller]
-    fn expect(&self, code: i32, parts: &[&str]) {
-        assert_eq!(self.code, code, "{}", self.text);
-        for part in parts {
-            assert!(self.text.contains(part), "{part:?} is not in\n{}", self.text);
-        }
-    }
-
-    #[track_caller]
-    fn expect_absent(&self, part: &str) {
-        assert!(!self.text.contains(part), "{part:?} is in\n{}", self.text);
-    }
-}
-
-impl Trial {
-    async fn new() -> Result<Self> {
-        let folder = RunDirectory::create("trial")?;
-        let status = folder.folder("status")?;
-        Ok(Self { cluster: CLUSTER.get().await?, folder, status })
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("sync.json")
-    }
-
-    /// A document without mistakes; its container does not exist, so a round has nothing to do.
-    fn document(&self) -> Value {
-        json!({
-            "devices": self.cluster.node(0).devices(),
-            "swift_bind_ip": self.cluster.node(0).ip(),
-            "swift_dir": self.cluster.swift_dir(),
-            "status_dir": self.status,
-            "items_chunk": 100,
-            "containers": [{
-                "account": "AUTH_trial", "container": "none", "aws_bucket": "bucket",
-                "aws_endpoint": "http://127.0.0.1:9", "aws_identity": "key", "aws_secret": "secret",
-            }],
-        })
-    }
-
-    /// The document after one change.
-    fn changed(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
-        let mut document = self.document();
-        change(&mut document);
-        self.write(&document)
-    }
-
-    fn write(&self, document: &Value) -> Result<()> {
-        fs::write(self.config(), document.to_string())?;
-        Ok(())
-    }
-
-    fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Process> {
-        let log = self.folder.path().join("said");
-        drop(fs::remove_file(&log));
-        let mut options = ProcessOptions::new("trial", worker_program()?, log).arguments(arguments);
-        for (name, value) in environment {
-            options = options.environment(name, value);
-        }
-        Process::start(options)
-    }
-
-    /// Runs with exactly these arguments.
-    async fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Told> {
-        let process = self.start(arguments, environment)?;
-        let code = process.wait(LIMIT).await?;
-        Ok(Told { code, text: process.log_text() })
-    }
-
-    /// One round with its log on the console.
-    async fn round(&self) -> Result<Told> {
-        self.run_with(&["--config", path(&self.config()), "--once", "--console"], &[]).await
-    }
-
-    async fn check(&self) -> Result<Told> {
-        self.run_with(&["--config", path(&self.config()), "--check-config"], &[]).await
-    }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap_or_default()
-}
+use crate::trial::{LIMIT, Trial, path};
 
 #[tokio::test]
 async fn a_correct_file_passes_the_check_and_a_round() -> Result<()> {
@@ -175,15 +72,41 @@ async fn all_mistakes_are_told_at_once_by_their_paths() -> Result<()> {
     trial.write(&document)?;
     let told = trial.round().await?;
     let paths = [
-        "devices", "status_dir", "items_chunk", "poll_interval", "workers", "enumerator_workers",
-        "verification_slack", "swift_bind_ip", "internal_url", "log_level", "log_format", "syslog.port",
-        "syslog.proto", "http_proxy", "statsd_host", "statsd_port", "containers[0].account",
-        "containers[0].container", "containers[0].aws_bucket", "containers[0].aws_endpoint",
-        "containers[0].aws_secret", "containers[0].copy_after", "containers[0].retain_local",
-        "containers[0].propagate_delete", "containers[0].encryption", "containers[0].exclude_pattern",
-        "containers[0].selection_criteria", "containers[0].remote_delete_after", "containers[0].aws_region",
-        "containers[0].aws_addressing_style", "containers[0].merge_namespaces", "containers[1]",
-        "containers[2].account", "containers[2].container", "containers[2].aws_bucket",
+        "devices",
+        "status_dir",
+        "items_chunk",
+        "poll_interval",
+        "workers",
+        "enumerator_workers",
+        "verification_slack",
+        "swift_bind_ip",
+        "internal_url",
+        "log_level",
+        "log_format",
+        "syslog.port",
+        "syslog.proto",
+        "http_proxy",
+        "statsd_host",
+        "statsd_port",
+        "containers[0].account",
+        "containers[0].container",
+        "containers[0].aws_bucket",
+        "containers[0].aws_endpoint",
+        "containers[0].aws_secret",
+        "containers[0].copy_after",
+        "containers[0].retain_local",
+        "containers[0].propagate_delete",
+        "containers[0].encryption",
+        "containers[0].exclude_pattern",
+        "containers[0].selection_criteria",
+        "containers[0].remote_delete_after",
+        "containers[0].aws_region",
+        "containers[0].aws_addressing_style",
+        "containers[0].merge_namespaces",
+        "containers[1]",
+        "containers[2].account",
+        "containers[2].container",
+        "containers[2].aws_bucket",
         "containers[3].custom_prefix",
     ];
     told.expect(2, &["poll_interval: found the string \"5\"; allowed: a number of seconds"]);
@@ -210,7 +133,10 @@ async fn missing_keys_are_told_with_the_misspelt_ones() -> Result<()> {
     })?;
     trial.round().await?.expect(
         2,
-        &["devices: found nothing, but \"device\"", "containers[0].aws_bucket: found nothing, but \"aws_buket\""],
+        &[
+            "devices: found nothing, but \"device\"",
+            "containers[0].aws_bucket: found nothing, but \"aws_buket\"",
+        ],
     );
     Ok(())
 }
@@ -370,8 +296,11 @@ async fn checking_a_configuration_changes_nothing_and_needs_no_log() -> Result<(
     let daemon = trial.start(&["--config", path(&config), "--console"], &[])?;
     daemon.wait_for_log("started", LIMIT).await?;
     let checked = Process::start(
-        ProcessOptions::new("check", worker_program()?, trial.folder.path().join("checked"))
-            .arguments(["--config", path(&config), "--check-config"]),
+        ProcessOptions::new("check", worker_program()?, trial.folder.path().join("checked")).arguments([
+            "--config",
+            path(&config),
+            "--check-config",
+        ]),
     )?;
     assert_eq!(checked.wait(LIMIT).await?, 0, "{}", checked.log_text());
     assert_eq!(daemon.stop(LIMIT).await?, 0);
@@ -425,8 +354,11 @@ async fn two_daemons_do_not_share_a_status_folder() -> Result<()> {
     let first = trial.start(&["--config", path(&config), "--console"], &[])?;
     first.wait_for_log("started", LIMIT).await?;
     let second = Process::start(
-        ProcessOptions::new("second", worker_program()?, trial.folder.path().join("second"))
-            .arguments(["--config", path(&config), "--console"]),
+        ProcessOptions::new("second", worker_program()?, trial.folder.path().join("second")).arguments([
+            "--config",
+            path(&config),
+            "--console",
+        ]),
     )?;
     assert_eq!(second.wait(LIMIT).await?, 2);
     let told = second.log_text();
@@ -485,7 +417,10 @@ async fn secrets_are_never_shown() -> Result<()> {
         document["containers"] = json!([mapping.clone(), {"aws_secret": {"file": 5, "text": PLANTED}}]);
     })?;
     let told = trial.round().await?;
-    told.expect(2, &["aws_identity", "aws_secret", "aws_session_token", "aws_endpoint", "http_proxy", "internal_url"]);
+    told.expect(
+        2,
+        &["aws_identity", "aws_secret", "aws_session_token", "aws_endpoint", "http_proxy", "internal_url"],
+    );
     told.expect_absent(PLANTED);
     told.expect_absent(&numeric.to_string());
     // And where they are used, at the most talkative level, with a server that refuses them.
@@ -494,7 +429,8 @@ async fn secrets_are_never_shown() -> Result<()> {
     site.swift.put_object("c", "o", b"x".as_slice(), &[]).await?;
     let worker = &site.workers[0];
     let log = site.directory().path().join("trace.log");
-    let mapping = site.mapping("c").set("aws_secret", PLANTED).set("aws_session_token", format!("token-{PLANTED}"));
+    let mapping =
+        site.mapping("c").set("aws_secret", PLANTED).set("aws_session_token", format!("token-{PLANTED}"));
     let config = SyncJson::new().set("log_file", json!(log)).set("log_format", "json").mapping(mapping);
     worker.configure(&config)?;
     let outcome = worker.run(&["--once", "--log-level", "trace"], &[]).await?.expect_code(1)?;

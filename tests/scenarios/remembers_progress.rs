@@ -110,8 +110,14 @@ async fn a_damaged_status_file_is_no_state_and_is_written_anew() -> Result<()> {
         [b"", &good[..good.len() / 2], b"\xff\xfe\x00", b"[]", b"{\"swift_s3_sync\": 7}", b"null"];
     for damaged in damages {
         fs::write(&path, damaged)?;
+        let before = site.workers[0].log_text().len();
         site.bucket.delete(&KeyMapping::new(site.swift.account(), "c", None).object_key(&name(1))).await?;
         assert_eq!(puts_of_a_round(&site).await?, 1, "{damaged:?}");
+        let log = site.workers[0].log_text();
+        assert!(
+            log.get(before..).unwrap_or_default().contains("status file is damaged"),
+            "{damaged:?}: {log}"
+        );
         let written: Value = serde_json::from_slice(&fs::read(&path)?)?;
         assert!(written.get("swift_s3_sync").is_some(), "{written}");
         assert_eq!(puts_of_a_round(&site).await?, 0, "{damaged:?}");
@@ -150,7 +156,10 @@ async fn the_cursor_of_the_python_daemon_is_taken_over() -> Result<()> {
         let number: u64 = mapping.object_name(&seen.key).unwrap_or("o00").trim_start_matches('o').parse()?;
         assert!(number >= 6, "{seen:?}");
     }
-    assert_eq!(site.bucket.keys("").await?, (6..10).map(|number| mapping.object_key(&name(number))).collect::<Vec<_>>());
+    assert_eq!(
+        site.bucket.keys("").await?,
+        (6..10).map(|number| mapping.object_key(&name(number))).collect::<Vec<_>>()
+    );
     let before = site.s3.requests().await?;
     site.sync().await?;
     assert_eq!(site.s3.requests().await?.since(&before).total(), 0);

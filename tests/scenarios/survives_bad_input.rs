@@ -25,7 +25,9 @@ async fn site_with(containers: &[&str]) -> Result<Site> {
     for container in containers {
         site.swift.put_container(container).await?;
         for number in 0..3 {
-            site.swift.put_object(container, &format!("o{number}"), format!("{container} {number}"), &[]).await?;
+            site.swift
+                .put_object(container, &format!("o{number}"), format!("{container} {number}"), &[])
+                .await?;
         }
     }
     Ok(site)
@@ -71,7 +73,10 @@ async fn a_swift_conf_that_cannot_be_used_is_refused() -> Result<()> {
     ] {
         fs::write(&conf, content)?;
         let said = refusal(&site).await?;
-        assert!(said.contains("swift_dir: found") && said.contains("swift.conf") && said.contains(told), "{said}");
+        assert!(
+            said.contains("swift_dir: found") && said.contains("swift.conf") && said.contains(told),
+            "{said}"
+        );
     }
     fs::remove_file(&conf)?;
     let said = refusal(&site).await?;
@@ -90,9 +95,7 @@ async fn a_container_ring_that_cannot_be_used_is_refused() -> Result<()> {
     let good = fs::read(&path)?;
     let device = json!({"id": 0, "ip": "127.0.0.1", "port": 6201, "device": "d1", "region": 1, "zone": 1,
                         "weight": 1.0, "replication_ip": "127.0.0.1", "replication_port": 6201, "meta": ""});
-    let header = |shift: i64, replicas: u64| {
-        json!({"part_shift": shift, "replica_count": replicas, "byteorder": "little", "devs": [device]})
-    };
+    let header = |shift: i64, replicas: u64| json!({"part_shift": shift, "replica_count": replicas, "byteorder": "little", "devs": [device]});
     let hostile: Vec<(&str, Vec<u8>)> = vec![
         ("empty", Vec::new()),
         ("no gzip", b"this is no ring".to_vec()),
@@ -113,8 +116,10 @@ async fn a_container_ring_that_cannot_be_used_is_refused() -> Result<()> {
     for (what, content) in &hostile {
         fs::write(&path, content)?;
         let said = refusal(&site).await?;
-        let clear = said.contains("swift_dir: found") && said.contains("container.ring.gz");
-        assert!(clear && !said.contains("panicked"), "{what}: {said}");
+        let named = said.contains("container.ring.gz") || said.contains("the container ring names no device");
+        assert!(said.contains("swift_dir: found") && named && !said.contains("panicked"), "{what}: {said}");
+        // Where reading failed, the system's or the unpacker's reason is there too.
+        assert!(!said.contains("container.ring.gz;"), "{what}: {said}");
     }
     fs::remove_file(&path)?;
     let said = refusal(&site).await?;
@@ -180,7 +185,10 @@ async fn a_damaged_container_database_holds_only_its_own_mapping() -> Result<()>
         ("empty", b""),
         ("truncated in the header", &whole[..50]),
         ("truncated in a page", &whole[..whole.len() / 2 + 7]),
-        ("no database", b"this is not a database, and long enough not to look like a truncated one. ".as_slice()),
+        (
+            "no database",
+            b"this is not a database, and long enough not to look like a truncated one. ".as_slice(),
+        ),
         ("scrambled pages", &scrambled),
         ("of another program", &foreign),
     ];
@@ -190,16 +198,12 @@ async fn a_damaged_container_database_holds_only_its_own_mapping() -> Result<()>
         own.refresh(&site, "good").await?;
         let outcome = site.workers[0].run_once().await?.expect_code(1)?;
         let named = outcome.log.lines().any(|line| {
-            (line.contains("WARN") || line.contains("ERROR")) && line.contains(path.to_str().unwrap_or_default())
+            (line.contains("WARN") || line.contains("ERROR"))
+                && line.contains(path.to_str().unwrap_or_default())
         });
         assert!(named && !outcome.log.contains("panicked"), "{what}: {}", outcome.log);
         site.expect_equal("good").await?;
     }
-    fs::remove_file(&path)?;
-    fs::create_dir(&path)?;
-    let outcome = site.workers[0].run_once().await?.expect_code(1)?;
-    assert!(outcome.log.contains(path.to_str().unwrap_or_default()), "{}", outcome.log);
-    fs::remove_dir(&path)?;
     own.refresh(&site, "bad").await?;
     site.workers[0].run_once().await?.expect_code(0)?;
     site.expect_equal("bad").await
@@ -210,15 +214,14 @@ async fn wrong_credentials_hold_only_their_own_mapping() -> Result<()> {
     let site = site_with(&["bad", "good"]).await?;
     let worker = &site.workers[0];
     let secret = "a-wrong-secret";
-    for wrong in [
-        site.mapping("bad").set("aws_secret", secret),
-        site.mapping("bad").set("aws_identity", "nobody-knows-me"),
+    // The codes are the server's own.
+    for (wrong, code) in [
+        (site.mapping("bad").set("aws_secret", secret), "SignatureDoesNotMatch"),
+        (site.mapping("bad").set("aws_identity", "nobody-knows-me"), "NotSignedUp"),
     ] {
         worker.configure(&SyncJson::new().mapping(wrong).mapping(site.mapping("good")))?;
         let outcome = worker.run_once().await?.expect_code(1)?;
-        let told = outcome.log.lines().any(|line| {
-            line.contains("ERROR") && (line.contains("SignatureDoesNotMatch") || line.contains("InvalidAccessKeyId"))
-        });
+        let told = outcome.log.lines().any(|line| line.contains("ERROR") && line.contains(code));
         assert!(told && !outcome.log.contains(secret), "{}", outcome.log);
         site.expect_equal("good").await?;
         assert!(parked(&site, "bad")?.is_empty(), "the objects are not to blame");
@@ -265,14 +268,16 @@ struct TinyDisk(PathBuf);
 impl TinyDisk {
     /// Nothing when this user may not mount.
     fn mount(at: PathBuf) -> Result<Option<Self>> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&at).status()?;
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&at).status()?;
         Ok(mounted.success().then_some(Self(at)))
     }
 
     /// Fills it to the last page.
     fn fill(&self) -> Result<PathBuf> {
         let filler = self.0.join("filler");
-        let full = fs::write(&filler, vec![b'x'; 128 * 1024]).is_err_and(|error| error.raw_os_error() == Some(28));
+        let full =
+            fs::write(&filler, vec![b'x'; 128 * 1024]).is_err_and(|error| error.raw_os_error() == Some(28));
         ensure!(full, "the disk is not full");
         Ok(filler)
     }
@@ -299,15 +304,21 @@ async fn a_full_disk_costs_no_object_and_work_goes_on_when_there_is_room() -> Re
     fs::write(disk.0.join(".swift-s3-sync.lock"), "")?;
     let filler = disk.fill()?;
     let outcome = worker.run_once().await?.expect_code(1)?;
-    assert!(outcome.log.contains("could not save progress") && outcome.log.contains("No space left"), "{}", outcome.log);
+    assert!(
+        outcome.log.contains("could not save progress") && outcome.log.contains("No space left"),
+        "{}",
+        outcome.log
+    );
     worker.start()?;
     worker.wait_for_log("could not save progress", SOON).await?;
     site.swift.put_object("c", "late", "x", &[]).await?;
     fs::remove_file(filler)?;
     site.wait_equal("c", SOON).await?;
     let status = disk.0.join(site.swift.account()).join("c");
-    wait::until("a status file", SOON, async || serde_json::from_slice::<Value>(&fs::read(&status)?).map_err(anyhow::Error::from))
-        .await?;
+    wait::until("a status file", SOON, async || {
+        serde_json::from_slice::<Value>(&fs::read(&status)?).map_err(anyhow::Error::from)
+    })
+    .await?;
     assert_eq!(worker.stop().await?, 0);
     assert_eq!(leftovers(&disk.0)?, Vec::<PathBuf>::new(), "no half-written files stay");
     // What was carried while the disk was full was found again, not sent again.

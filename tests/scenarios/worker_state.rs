@@ -9,7 +9,7 @@ use swift_s3_tests::site::Site;
 use swift_s3_tests::worker_process::Worker;
 
 /// The entry of every database in one worker's status file of a container.
-fn entries(worker: &Worker, account: &str, container: &str) -> Result<Vec<Value>> {
+pub fn entries(worker: &Worker, account: &str, container: &str) -> Result<Vec<Value>> {
     let path = worker.status_dir().join(account).join(container);
     let Ok(text) = fs::read(&path) else { return Ok(Vec::new()) };
     let document: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;

@@ -60,6 +60,8 @@ pub struct Scheduler {
     by_folder: HashMap<PathBuf, Vec<FeedKey>>,
     due: BTreeSet<(Instant, FeedKey)>,
     routes: HashMap<(String, String), (Arc<RemoteStore>, Arc<Route>)>,
+    identities: HashMap<usize, HashMap<String, String>>,
+    sole: HashSet<usize>,
     expirations: HashMap<String, Instant>,
     ends: (mpsc::Sender<(FeedKey, PassEnd)>, mpsc::Receiver<(FeedKey, PassEnd)>),
     passes: JoinSet<()>,
@@ -97,6 +99,7 @@ impl Scheduler {
                 .map_err(|error| tracing::warn!(%error, "could not watch folders; changes wait for the poll"))
                 .ok()
         };
+        let sole = sole_targets(&parts.config);
         Self {
             settings: settings(&parts.config, parts.once),
             enumerators: Arc::new(Semaphore::new(parts.config.enumerator_workers)),
@@ -111,6 +114,8 @@ impl Scheduler {
             by_folder: HashMap::new(),
             due: BTreeSet::new(),
             routes: HashMap::new(),
+            identities: HashMap::new(),
+            sole,
             expirations: HashMap::new(),
             ends: mpsc::channel(ENDS),
             passes: JoinSet::new(),
@@ -228,6 +233,8 @@ impl Scheduler {
         self.enumerators = Arc::new(Semaphore::new(config.enumerator_workers));
         self.config = config;
         self.routes.clear();
+        self.identities.clear();
+        self.sole = sole_targets(&self.config);
         self.expirations.clear();
         self.prune = true;
         self.discover().await;
@@ -239,11 +246,10 @@ impl Scheduler {
     async fn discover(&mut self) {
         let discovered = self.discovery.look(&Arc::clone(&self.config)).await;
         let mut problems: BTreeSet<String> = discovered.problems.iter().cloned().collect();
-        let sole = sole_targets(&self.config);
         let mut wanted: HashSet<FeedKey> = HashSet::with_capacity(discovered.found.len());
         let complete = discovered.listings.values().all(Option::is_some) && problems.is_empty();
         for found in &discovered.found {
-            match self.follow(found, &sole).await {
+            match self.follow(found).await {
                 Ok(key) => {
                     wanted.insert(key);
                 }
@@ -292,9 +298,9 @@ impl Scheduler {
     }
 
     /// Makes sure that a database is followed; answers its key.
-    async fn follow(&mut self, found: &Found, sole: &HashSet<usize>) -> Result<FeedKey, String> {
+    async fn follow(&mut self, found: &Found) -> Result<FeedKey, String> {
         let mapping = self.config.mappings.get(found.mapping).cloned().ok_or("a mapping went away")?;
-        let identity = mapping.identity(&found.container);
+        let identity = self.identity(&mapping, found);
         let key = (identity.clone(), found.container.clone(), found.source.database.clone());
         let (remote, route) = self.route(&mapping, &identity, &found.container).await?;
         self.expire_remote(&mapping, &remote, &route);
@@ -317,7 +323,7 @@ impl Scheduler {
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| format!("could not read the status file of {}/{}: {error}", mapping.account, found.container))?;
-        let sole = sole.contains(&found.mapping);
+        let sole = self.sole.contains(&found.mapping);
         let feed = Feed::new(route, remote, identity, found.source.clone(), sole, file);
         if let Some(folder) = found.source.pending.parent() {
             self.by_folder.entry(folder.to_owned()).or_default().push(key.clone());
@@ -329,6 +335,17 @@ impl Scheduler {
             self.schedule(&key, Instant::now());
         }
         Ok(key)
+    }
+
+    /// The mapping's identity for a container: a digest, so it is made once per configuration.
+    fn identity(&mut self, mapping: &Mapping, found: &Found) -> String {
+        let of_mapping = self.identities.entry(found.mapping).or_default();
+        if let Some(identity) = of_mapping.get(&found.container) {
+            return identity.clone();
+        }
+        let identity = mapping.identity(&found.container);
+        of_mapping.insert(found.container.clone(), identity.clone());
+        identity
     }
 
     async fn route(
@@ -553,22 +570,29 @@ fn settings(config: &SyncConfig, once: bool) -> PassSettings {
 /// The mappings that are the only ones of their container with their bucket's name: cursors of the original, which knew
 /// buckets by name only, can be trusted for them.
 fn sole_targets(config: &SyncConfig) -> HashSet<usize> {
-    let target = |mapping: &Mapping| (mapping.account.clone(), mapping.remote.bucket.clone());
-    let overlaps = |one: &Mapping, other: &Mapping| match (&one.container, &other.container) {
-        (ContainerSelector::One(one), ContainerSelector::One(other)) => one == other,
-        _ => true,
-    };
-    config
-        .mappings
-        .iter()
-        .enumerate()
-        .filter(|(index, mapping)| {
-            !config.mappings.iter().enumerate().any(|(other_index, other)| {
-                *index != other_index && target(mapping) == target(other) && overlaps(mapping, other)
-            })
-        })
-        .map(|(index, _)| index)
-        .collect()
+    let mut by_target: HashMap<(&str, &str), Vec<(usize, &ContainerSelector)>> = HashMap::new();
+    for (index, mapping) in config.mappings.iter().enumerate() {
+        let target = (mapping.account.as_str(), mapping.remote.bucket.as_str());
+        by_target.entry(target).or_default().push((index, &mapping.container));
+    }
+    let mut sole = HashSet::new();
+    for group in by_target.values() {
+        if let [(index, _)] = group.as_slice() {
+            sole.insert(*index);
+            continue;
+        }
+        if group.iter().any(|(_, container)| **container == ContainerSelector::All) {
+            continue;
+        }
+        let mut by_container: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, container) in group {
+            if let ContainerSelector::One(container) = container {
+                by_container.entry(container).or_default().push(*index);
+            }
+        }
+        sole.extend(by_container.values().filter(|indexes| indexes.len() == 1).flatten());
+    }
+    sole
 }
 
 fn ticker(period: Duration) -> tokio::time::Interval {

@@ -39,7 +39,8 @@ pub fn load(path: &Path) -> Result<(SyncConfig, Vec<ConfigProblem>), Vec<ConfigP
     let text = String::from_utf8(bytes)
         .map_err(|error| vec![problem("(file)", error.utf8_error().to_string(), "UTF-8 text")])?;
     let parsed = parse_sync_config(&text)?;
-    let problems: Vec<ConfigProblem> = parsed.config.mappings.iter().flat_map(|mapping| secrets(mapping)).collect();
+    let problems: Vec<ConfigProblem> =
+        parsed.config.mappings.iter().flat_map(|mapping| secrets(mapping)).collect();
     if problems.is_empty() { Ok((parsed.config, parsed.warnings)) } else { Err(problems) }
 }
 
@@ -47,13 +48,17 @@ fn secrets(mapping: &swift_s3_policy::Mapping) -> Vec<ConfigProblem> {
     let CredentialSource::Static { identity, secret, session_token } = &mapping.remote.credentials else {
         return Vec::new();
     };
-    [("aws_identity", Some(identity)), ("aws_secret", Some(secret)), ("aws_session_token", session_token.as_ref())]
-        .into_iter()
-        .filter_map(|(key, source)| {
-            let error = resolve(source?).err()?;
-            Some(problem(&format!("{}.{key}", mapping.path), error.to_string(), "a secret that can be read"))
-        })
-        .collect()
+    [
+        ("aws_identity", Some(identity)),
+        ("aws_secret", Some(secret)),
+        ("aws_session_token", session_token.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(key, source)| {
+        let error = resolve(source?).err()?;
+        Some(problem(&format!("{}.{key}", mapping.path), error.to_string(), "a secret that can be read"))
+    })
+    .collect()
 }
 
 /// What the process stands on.
@@ -116,7 +121,11 @@ fn inspect(config: &SyncConfig) -> (Option<SwiftTopology>, Option<InternalUrl>, 
         Ok(topology) => {
             // Any name will do: the point is that swift.conf and the ring can be read.
             if let Err(error) = topology.container("account", "container") {
-                problems.push(problem("swift_dir", error.to_string(), "a folder with swift.conf and Swift's rings"));
+                problems.push(problem(
+                    "swift_dir",
+                    error.to_string(),
+                    "a folder with swift.conf and Swift's rings",
+                ));
             }
             Some(topology)
         }
@@ -164,7 +173,10 @@ pub fn reload(path: &Path, running: &Mutex<Arc<SyncConfig>>) -> Option<Arc<SyncC
             for problem in &problems {
                 tracing::error!("{}: {problem}", path.display());
             }
-            tracing::error!(problems = problems.len(), "the configuration was not changed; the old one stays in force");
+            tracing::error!(
+                problems = problems.len(),
+                "the configuration was not changed; the old one stays in force"
+            );
             None
         }
     }
@@ -180,5 +192,16 @@ fn keep_fixed(running: &SyncConfig, fresh: &mut SyncConfig) {
             }
         )*};
     }
-    keep!(devices, status_dir, swift_dir, swift_bind_ip, internal_url, log_file, log_format, log_level, syslog, statsd);
+    keep!(
+        devices,
+        status_dir,
+        swift_dir,
+        swift_bind_ip,
+        internal_url,
+        log_file,
+        log_format,
+        log_level,
+        syslog,
+        statsd
+    );
 }

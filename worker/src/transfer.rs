@@ -108,7 +108,7 @@ pub enum Outcome {
     Deleted,
     /// The mapping does not want it: excluded, not selected, or deletes are not propagated.
     NotWanted,
-    /// A newer write exists locally; its own row will be handled.
+    /// A newer write or delete exists locally; its own row will be handled.
     Superseded,
 }
 
@@ -238,7 +238,26 @@ impl Transfer {
                 "could not match the exclude_pattern; the object is treated as not excluded"),
             Some(Ok(false)) | None => {}
         }
-        if row.deleted { self.delete(route, row, hint).await } else { self.copy(route, row, hint).await }
+        if row.deleted {
+            return self.delete(route, row, hint).await;
+        }
+        match self.copy(route, row, hint).await {
+            Err(Trouble::Row(failure))
+                if failure.reason == Reason::LocalMissing && self.was_deleted_since(route, row).await =>
+            {
+                Ok(Done::plain(Outcome::Superseded))
+            }
+            ended => ended,
+        }
+    }
+
+    /// True when the object is gone because somebody deleted it after the row was written: a container database learns of that later,
+    /// a shard sometimes much later, and the delete has a row of its own.
+    async fn was_deleted_since(&self, route: &Route, row: &Row) -> bool {
+        match self.local.newest(&object_name(route, row)).await {
+            Ok(newest) => newest.found.is_none() && newest.deleted_at > Some(row.timestamps.metadata),
+            Err(_) => false,
+        }
     }
 
     /// Carries a tombstone.
@@ -324,7 +343,11 @@ impl Transfer {
                 }),
             },
         };
-        let outcome = match decide(&key, &local, &remote) {
+        let action = decide(&key, &local, &remote);
+        if matches!(action, Action::Put | Action::UpdateMetadata) && self.is_outdated(route, row, &head).await? {
+            return Ok(Done::plain(Outcome::Superseded));
+        }
+        let outcome = match action {
             Action::Refuse(failure) => return Err(Trouble::Row(failure)),
             Action::Nothing => Outcome::AlreadyThere,
             Action::Put => return self.reopen_and_put(route, row, &key).await,
@@ -351,6 +374,14 @@ impl Transfer {
         };
         tracing::debug!(object = %row.name, container = %route.container, ?outcome, archived, "checked");
         Ok(Done { outcome, archived, carried: newer_than_row(&head, row) })
+    }
+
+    /// True when another replica knows of a newer write or delete than `head`. A node that was away has old rows and old replicas, and what
+    /// the remote holds may be right.
+    async fn is_outdated(&self, route: &Route, row: &Row, head: &LocalHead) -> Result<bool, Trouble> {
+        let newest = self.local.newest(&object_name(route, row)).await?;
+        let written = newest.found.map(|found| found.timestamp);
+        Ok(written.max(newest.deleted_at) > Some(head.timestamp))
     }
 
     async fn reopen_and_put(&self, route: &Route, row: &Row, key: &str) -> Result<Done, Trouble> {

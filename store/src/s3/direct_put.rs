@@ -143,7 +143,16 @@ impl DirectPut {
             // The remote answered before it had everything. Whatever it says, it cannot have stored the object.
             return Err(fail(ErrorKind::Body).with_message(Some(&fault.to_string())).with_source(fault));
         }
-        self.receipt(key, &response, body)
+        let receipt = self.receipt(key, &response, &body)?;
+        // No remote can have stored what it was not sent, and none says so with an answer that breaks off.
+        let doubt = if !watch.is_complete() {
+            "remote answered before it had the whole body"
+        } else if let Err(broken_off) = &body {
+            broken_off
+        } else {
+            return Ok(receipt);
+        };
+        Err(fail(ErrorKind::Unavailable).with_status(response.status().as_u16()).with_message(Some(doubt)))
     }
 
     /// Headers of a request, but for those of the signature.
@@ -213,7 +222,7 @@ impl DirectPut {
         &self,
         key: &str,
         response: &HttpResponse,
-        body: Result<Vec<u8>, String>,
+        body: &Result<Vec<u8>, String>,
     ) -> Result<PutReceipt, StoreError> {
         let document = body.as_deref().ok().and_then(ErrorDocument::parse);
         if response.status().is_success() && document.is_none() {

@@ -36,6 +36,9 @@ pub(crate) enum BodyFault {
 #[error("upload broken off by its source")]
 struct BrokenOff;
 
+/// What the source says when it is asked.
+type PolledFrame = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
 /// What the body and the one that waits for the answer both see.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -48,6 +51,8 @@ pub(crate) struct Watch {
     taken: AtomicU64,
     /// The source was asked and has not answered yet.
     waits_for_source: AtomicBool,
+    /// The last byte is on its way out.
+    complete: AtomicBool,
     /// `None` once nobody waits for the answer any more.
     source: Mutex<Option<Body>>,
     /// Whoever sends the body, asleep until the source gives something.
@@ -63,6 +68,7 @@ impl Watch {
             moved_ms: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             waits_for_source: AtomicBool::new(false),
+            complete: AtomicBool::new(expected == 0),
             source: Mutex::new(Some(source)),
             sender: AtomicWaker::new(),
             fault: Mutex::new(None),
@@ -85,6 +91,11 @@ impl Watch {
     fn fail(&self, fault: BodyFault) {
         let mut slot = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         slot.get_or_insert(fault);
+    }
+
+    /// Whether the transport has been given the whole body.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
     }
 
     /// Why the body broke off, if it did.
@@ -135,7 +146,7 @@ impl GuardedBody {
     }
 
     /// `None` when the source has been let go.
-    fn poll_source(&self, context: &mut Context<'_>) -> Option<Poll<Option<Result<Frame<Bytes>, BoxError>>>> {
+    fn poll_source(&self, context: &mut Context<'_>) -> Option<PolledFrame> {
         let mut source = self.watch.source.lock().unwrap_or_else(PoisonError::into_inner);
         let polled = Pin::new(source.as_mut()?).poll_frame(context);
         if polled.is_pending() {
@@ -145,7 +156,7 @@ impl GuardedBody {
         Some(polled)
     }
 
-    fn break_off(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn break_off(&mut self, fault: BodyFault) -> PolledFrame {
         self.done = true;
         self.watch.fail(fault);
         Poll::Ready(Some(Err(BrokenOff.into())))
@@ -156,10 +167,7 @@ impl http_body::Body for GuardedBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> PolledFrame {
         let this = &mut *self;
         if this.done {
             return Poll::Ready(None);
@@ -180,7 +188,10 @@ impl http_body::Body for GuardedBody {
                 None => {
                     this.done = true;
                     return match this.held.take() {
-                        Some(last) => Poll::Ready(Some(Ok(Frame::data(last)))),
+                        Some(last) => {
+                            this.watch.complete.store(true, Ordering::Relaxed);
+                            Poll::Ready(Some(Ok(Frame::data(last))))
+                        }
                         None if got < expected => this.break_off(BodyFault::Short { expected, got }),
                         None => Poll::Ready(None),
                     };

@@ -193,10 +193,11 @@ fn stuck(why: &str) -> StoreError {
 
 /// The entries behind `start_after`, sorted, each key once; and the last key of the page, asked for or not.
 fn read_entries(raw: &RawPage, prefix: &str, start_after: Option<&str>) -> (Vec<ListEntry>, Option<String>) {
+    let encoded = raw.encoded && raw.objects.iter().filter_map(Object::key).all(is_encoded);
     let mut last_key: Option<String> = None;
     let mut entries = Vec::with_capacity(raw.objects.len());
     for object in &raw.objects {
-        let Some(key) = object.key().map(|key| decode(key, raw.encoded)) else {
+        let Some(key) = object.key().map(|key| decode(key, encoded)) else {
             continue;
         };
         if last_key.as_ref().is_none_or(|last| *last < key) {
@@ -226,6 +227,16 @@ fn decode(text: &str, encoded: bool) -> String {
     }
     let spaced = text.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+/// Whether `text` can be the outcome of percent-encoding. Some servers promise it and then do not do it.
+fn is_encoded(text: &str) -> bool {
+    let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = text.as_bytes();
+    bytes.iter().enumerate().all(|(i, byte)| match byte {
+        b'%' => is_hex(bytes.get(i + 1)) && is_hex(bytes.get(i + 2)),
+        byte => byte.is_ascii_graphic(),
+    })
 }
 
 /// A remote's time of day; `None` for what this machine cannot express.
@@ -274,6 +285,16 @@ mod tests {
         let raw = page(&["a%20b", "c+d"], false);
         let (entries, _) = read_entries(&raw, "", None);
         assert_eq!(keys(&entries), ["a%20b", "c+d"]);
+    }
+
+    #[test]
+    fn a_page_that_is_not_encoded_as_promised_is_taken_as_it_is() {
+        for keys_as_sent in [["a%20b", "c d"], ["a%20b", "é"], ["a%20b", "100%"], ["a%20b", "%zz"]] {
+            let raw = page(&keys_as_sent, true);
+            let (mut entries, _) = read_entries(&raw, "", None);
+            entries.sort_by_key(|entry| entry.key != "a%20b");
+            assert_eq!(keys(&entries), keys_as_sent);
+        }
     }
 
     #[test]

@@ -14,12 +14,13 @@ use swift_s3_tests::wait;
 
 use crate::worker_state::expect_finished;
 
-const OBJECTS: u64 = 10_000;
+/// Uploading them takes nearly all of the time; `make bench` does it with more.
+const OBJECTS: u64 = 3_000;
 /// Requests of the uploading client at once.
 const CLIENTS: usize = 24;
 
 #[tokio::test]
-async fn three_workers_carry_ten_thousand_objects_with_one_request_each() -> Result<()> {
+async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Result<()> {
     let options = SwiftOptions { log_requests: false, ..SwiftOptions::default() };
     let site = Site::start(options, S3ServerKind::Memory).await?;
     site.swift.put_container("c").await?;

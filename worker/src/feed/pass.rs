@@ -485,13 +485,13 @@ impl<'a> Pass<'a> {
     async fn remote_is_down(&mut self, error: &StoreError) -> bool {
         let health = &self.feed.remote.health;
         if health.paused_until(Instant::now()).is_none() {
-            let certain = matches!(error.kind(), ErrorKind::Denied | ErrorKind::BucketMissing);
-            if certain {
-                let check = tokio::time::timeout(CHECK_LIMIT, self.feed.remote.store.check()).await;
-                // The bucket is fine: it is this object that may not be touched.
-                if matches!(check, Ok(Ok(()))) {
-                    return false;
-                }
+            // One request tells an object's own trouble from an outage. Rows must not be set aside for an outage: they would
+            // stay so for a minute after its end.
+            let check = tokio::time::timeout(CHECK_LIMIT, self.feed.remote.store.check()).await;
+            let certain = !matches!(check, Ok(Ok(())));
+            // The bucket is fine: it is this object that may not be touched.
+            if !certain && matches!(error.kind(), ErrorKind::Denied | ErrorKind::BucketMissing) {
+                return false;
             }
             if let Some(pause) = health.failed(certain, Instant::now()) {
                 tracing::error!(remote = %self.feed.remote.label, %error, pause_seconds = pause.as_secs(),
