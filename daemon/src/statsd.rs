@@ -98,7 +98,8 @@ pub(crate) fn udp_socket_for(host: &str, port: u16) -> io::Result<(UdpSocket, So
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")))?;
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     Ok((UdpSocket::bind((any, 0))?, address))
 }
 
@@ -117,7 +118,7 @@ fn connect(settings: &StatsdSettings) -> Option<StatsdClient> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
@@ -125,8 +126,11 @@ mod tests {
     fn adds_up_and_sends_one_packet_per_name() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-        let settings =
-            StatsdSettings { host: "127.0.0.1".into(), port: receiver.local_addr().unwrap().port(), prefix: None };
+        let settings = StatsdSettings {
+            host: "127.0.0.1".into(),
+            port: receiver.local_addr().unwrap().port(),
+            prefix: None,
+        };
         let counters = Counters::new(Some(&settings));
         counters.add("a.bytes", 3);
         counters.add("a.bytes", 4);

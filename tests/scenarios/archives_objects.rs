@@ -142,14 +142,17 @@ async fn the_local_copy_stays_when_s3_says_it_holds_something_else() -> Result<(
         (
             "an opaque etag, then another length",
             vec![
-                Rule::new(Fault::AnswerHeader("etag".to_owned(), "\"opaque-1\"".to_owned())).on(Operation::Put),
-                Rule::new(Fault::AnswerHeader("content-length".to_owned(), "3".to_owned())).on(Operation::Head),
+                Rule::new(Fault::AnswerHeader("etag".to_owned(), "\"opaque-1\"".to_owned()))
+                    .on(Operation::Put),
+                Rule::new(Fault::AnswerHeader("content-length".to_owned(), "3".to_owned()))
+                    .on(Operation::Head),
             ],
         ),
         (
             "an opaque etag, then another etag",
             vec![
-                Rule::new(Fault::AnswerHeader("etag".to_owned(), "\"opaque-1\"".to_owned())).on(Operation::Put),
+                Rule::new(Fault::AnswerHeader("etag".to_owned(), "\"opaque-1\"".to_owned()))
+                    .on(Operation::Put),
                 Rule::new(Fault::wrong_etag()).on(Operation::Head),
             ],
         ),

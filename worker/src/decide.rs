@@ -2,7 +2,9 @@
 //!
 //! Pure and total. The caller gathers the facts in the order that costs least (see [`crate::transfer`]) and carries the answer out.
 
-use swift_s3_policy::{MAX_KEY_BYTES, MAX_USER_METADATA_BYTES, RemoteMetadata, Timestamp, same_meaning, user_metadata_bytes};
+use swift_s3_policy::{
+    MAX_KEY_BYTES, MAX_USER_METADATA_BYTES, RemoteMetadata, Timestamp, same_meaning, user_metadata_bytes,
+};
 
 use crate::reason::{Failure, Reason};
 
@@ -120,7 +122,8 @@ fn unfit(key: &str, local: &Local<'_>) -> Option<Failure> {
         return Some(failure);
     }
     if local.length > MAX_PUT_BYTES {
-        let message = format!("the object has {} bytes, one PUT carries at most {MAX_PUT_BYTES}", local.length);
+        let message =
+            format!("the object has {} bytes, one PUT carries at most {MAX_PUT_BYTES}", local.length);
         return Some(Failure::new(Reason::ObjectTooLarge, message));
     }
     let bytes = user_metadata_bytes(local.metadata);
@@ -183,7 +186,7 @@ pub fn archive_timestamp(timestamp: Timestamp) -> Timestamp {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;

@@ -63,7 +63,8 @@ impl Discovery {
     /// Nothing has been looked at yet.
     #[must_use]
     pub fn new(devices: &Path, topology: SwiftTopology, servers: ContainerServers) -> Self {
-        let locator = Locator { devices: devices.to_owned(), topology: topology.clone(), seen: HashMap::new() };
+        let locator =
+            Locator { devices: devices.to_owned(), topology: topology.clone(), seen: HashMap::new() };
         Self {
             topology,
             servers,
@@ -100,9 +101,11 @@ impl Discovery {
         for (((mapping, container), name), place) in wanted.into_iter().zip(names).zip(located) {
             match place {
                 Located::Here { sources, shards: children } => {
-                    discovered.found.extend(
-                        sources.into_iter().map(|source| Found { mapping, container: container.clone(), source }),
-                    );
+                    discovered.found.extend(sources.into_iter().map(|source| Found {
+                        mapping,
+                        container: container.clone(),
+                        source,
+                    }));
                     if !children.is_empty() {
                         shards.push((mapping, container, children));
                     }
@@ -118,9 +121,11 @@ impl Discovery {
         for (mapping, container, children) in shards {
             for place in self.locate(children, &mut discovered.problems).await {
                 if let Located::Here { sources, .. } = place {
-                    discovered.found.extend(
-                        sources.into_iter().map(|source| Found { mapping, container: container.clone(), source }),
-                    );
+                    discovered.found.extend(sources.into_iter().map(|source| Found {
+                        mapping,
+                        container: container.clone(),
+                        source,
+                    }));
                 }
             }
         }
@@ -169,8 +174,10 @@ impl Discovery {
             // Here, where reading files may take its time, so that lookups elsewhere do not have to.
             locator.topology.refresh();
             let mut problems = Vec::new();
-            let located: Vec<Located> =
-                names.iter().map(|(account, container)| locator.locate(account, container, &mut problems)).collect();
+            let located: Vec<Located> = names
+                .iter()
+                .map(|(account, container)| locator.locate(account, container, &mut problems))
+                .collect();
             (located, problems)
         })
         .await;
@@ -316,7 +323,8 @@ impl Locator {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    problems.push(format!("could not look for the database of {account}/{container}: {error}"));
+                    problems
+                        .push(format!("could not look for the database of {account}/{container}: {error}"));
                 }
             }
             seen.folders.push((folder, stamp));
@@ -336,7 +344,8 @@ impl Seen {
         if stamp.is_some() && stamp == *known {
             return;
         }
-        match ContainerDb::open_read_only(path).and_then(|database| database.shard_ranges(OwnRange::Exclude)) {
+        match ContainerDb::open_read_only(path).and_then(|database| database.shard_ranges(OwnRange::Exclude))
+        {
             Ok(ranges) => {
                 *known = stamp;
                 self.shards = ranges
@@ -346,7 +355,9 @@ impl Seen {
                     .map(|range| (range.account, range.container))
                     .collect();
             }
-            Err(error) => problems.push(format!("could not read the shard ranges in {}: {error}", path.display())),
+            Err(error) => {
+                problems.push(format!("could not read the shard ranges in {}: {error}", path.display()))
+            }
         }
     }
 }

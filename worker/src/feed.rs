@@ -7,8 +7,8 @@ mod pass;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swift_s3_policy::Timestamp;
@@ -305,8 +305,10 @@ impl Feed {
         }
         let source = &self.source;
         for replica in source.place.replicas.iter().filter(|replica| replica.is_local) {
-            if let Err(error) =
-                shared.container_servers.flush_pending(&source.place, replica, &source.account, &source.container).await
+            if let Err(error) = shared
+                .container_servers
+                .flush_pending(&source.place, replica, &source.account, &source.container)
+                .await
             {
                 // The rows reach the database anyway, when the server next reads it.
                 tracing::debug!(container = %source.container, %error, "could not have pending rows merged");
@@ -321,13 +323,16 @@ impl Feed {
         query: impl FnOnce(&ContainerDb) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let path = self.source.database.clone();
-        tokio::task::spawn_blocking(move || read_blocking(&path, query))
-            .await
-            .unwrap_or_else(|error| Err(DbError::new(DbErrorKind::Io, format!("the read broke off: {error}"))))
+        tokio::task::spawn_blocking(move || read_blocking(&path, query)).await.unwrap_or_else(|error| {
+            Err(DbError::new(DbErrorKind::Io, format!("the read broke off: {error}")))
+        })
     }
 }
 
-fn read_blocking<T>(path: &Path, query: impl FnOnce(&ContainerDb) -> Result<T, DbError>) -> Result<T, DbError> {
+fn read_blocking<T>(
+    path: &Path,
+    query: impl FnOnce(&ContainerDb) -> Result<T, DbError>,
+) -> Result<T, DbError> {
     query(&ContainerDb::open_read_only(path)?)
 }
 

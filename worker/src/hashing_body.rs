@@ -56,7 +56,12 @@ pub struct HashingBody<B> {
 
 impl<B> HashingBody<B> {
     /// A body of `expected_length` bytes with this MD5, when it is known. `sent` counts the bytes read from the source.
-    pub fn new(source: B, expected_length: u64, expected_md5: Option<[u8; 16]>, sent: Arc<AtomicU64>) -> Self {
+    pub fn new(
+        source: B,
+        expected_length: u64,
+        expected_md5: Option<[u8; 16]>,
+        sent: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             source,
             expected_length,
@@ -172,12 +177,15 @@ mod tests {
     type Piece = Result<Frame<Bytes>, std::io::Error>;
 
     fn pieces(parts: &[&[u8]]) -> impl Body<Data = Bytes, Error = std::io::Error> + Unpin + use<> {
-        let parts: Vec<Piece> = parts.iter().map(|part| Ok(Frame::data(Bytes::copy_from_slice(part)))).collect();
+        let parts: Vec<Piece> =
+            parts.iter().map(|part| Ok(Frame::data(Bytes::copy_from_slice(part)))).collect();
         StreamBody::new(futures_util::stream::iter(parts))
     }
 
     /// What a server would have received, and how the body ended.
-    fn read(body: HashingBody<impl Body<Data = Bytes, Error = std::io::Error> + Unpin>) -> (Vec<u8>, Option<BodyError>) {
+    fn read(
+        body: HashingBody<impl Body<Data = Bytes, Error = std::io::Error> + Unpin>,
+    ) -> (Vec<u8>, Option<BodyError>) {
         let mut body = body;
         let mut received = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -192,7 +200,11 @@ mod tests {
         })
     }
 
-    fn body(parts: &[&[u8]], length: u64, md5_of: &[u8]) -> HashingBody<impl Body<Data = Bytes, Error = std::io::Error> + Unpin> {
+    fn body(
+        parts: &[&[u8]],
+        length: u64,
+        md5_of: &[u8],
+    ) -> HashingBody<impl Body<Data = Bytes, Error = std::io::Error> + Unpin> {
         HashingBody::new(pieces(parts), length, Some(Md5::digest(md5_of).into()), Arc::default())
     }
 

@@ -135,7 +135,7 @@ pub struct RowKey<'a> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use swift_s3_policy::parse_sync_config;
@@ -182,7 +182,11 @@ mod tests {
         for (name, owner) in [("obj0", 0), ("foo", 2), ("café", 0)] {
             for index in 0..3 {
                 let expected = if index == owner { Verdict::Take } else { Verdict::Pass };
-                assert_eq!(judge(own, row(name, false, before(1)), &[index], 3, NOW), expected, "{name} {index}");
+                assert_eq!(
+                    judge(own, row(name, false, before(1)), &[index], 3, NOW),
+                    expected,
+                    "{name} {index}"
+                );
             }
         }
     }

@@ -91,8 +91,10 @@ impl Parked {
 
     /// Sets a row aside until `due`, without counting a try.
     pub fn wait(&mut self, name: &str, row: FailedRow, due: Timestamp) {
-        let failure =
-            Failure::new(Reason::FutureTimestamp, format!("the row is dated {} and waits for that time", row.timestamp));
+        let failure = Failure::new(
+            Reason::FutureTimestamp,
+            format!("the row is dated {} and waits for that time", row.timestamp),
+        );
         self.insert(name, row, &failure, 0, due);
     }
 

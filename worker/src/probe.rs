@@ -20,7 +20,11 @@ const PAGE_KEYS: u16 = 1_000;
 ///
 /// # Errors
 /// When a listing fails; callers then do without hints.
-pub async fn probe(store: &dyn ObjectStore, key_prefix: &str, keys: &[&str]) -> Result<Vec<Hint>, StoreError> {
+pub async fn probe(
+    store: &dyn ObjectStore,
+    key_prefix: &str,
+    keys: &[&str],
+) -> Result<Vec<Hint>, StoreError> {
     let mut hints = vec![Hint::Unknown; keys.len()];
     let mut order: Vec<usize> = (0..keys.len()).collect();
     let key = |index: &usize| keys.get(*index).copied().unwrap_or_default();
@@ -36,7 +40,8 @@ pub async fn probe(store: &dyn ObjectStore, key_prefix: &str, keys: &[&str]) -> 
             Reach::Everything => rest.len(),
             Reach::UpTo(last) => rest.partition_point(|index| key(index) <= last),
         };
-        let entries: HashMap<&str, _> = page.entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
+        let entries: HashMap<&str, _> =
+            page.entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
         let (answered, unanswered) = rest.split_at(covered);
         for index in answered {
             let hint = match entries.get(key(index)) {
@@ -119,7 +124,13 @@ mod tests {
             let entries: Vec<ListEntry> = found
                 .by_ref()
                 .take(self.page_keys)
-                .map(|key| ListEntry { key: key.clone(), etag: None, length: 0, last_modified: None, storage_class: None })
+                .map(|key| ListEntry {
+                    key: key.clone(),
+                    etag: None,
+                    length: 0,
+                    last_modified: None,
+                    storage_class: None,
+                })
                 .collect();
             Ok(ListPage { truncated: found.next().is_some(), entries })
         }

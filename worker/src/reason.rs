@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn the_log_word_is_the_stored_word() {
-        for reason in [Reason::LocalMissing, Reason::RemoteMismatch, Reason::FutureTimestamp, Reason::KeyTooLong] {
+        for reason in
+            [Reason::LocalMissing, Reason::RemoteMismatch, Reason::FutureTimestamp, Reason::KeyTooLong]
+        {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{}\"", reason.as_str()));
         }
     }

@@ -64,7 +64,9 @@ impl Health {
     pub fn failed(&self, certain: bool, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
         state.failures = state.failures.saturating_add(1);
-        if state.paused_until.is_some_and(|until| until > now) || !(certain || state.failures >= FAILURES_TO_OPEN) {
+        if state.paused_until.is_some_and(|until| until > now)
+            || !(certain || state.failures >= FAILURES_TO_OPEN)
+        {
             return None;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << state.pauses.min(8)).min(LAST_PAUSE);
@@ -115,11 +117,9 @@ impl Remotes {
     ) -> Result<Arc<RemoteStore>, OpenError> {
         let credentials = match &remote.credentials {
             CredentialSource::DefaultChain => None,
-            CredentialSource::Static { identity, secret, session_token } => Some((
-                resolve(identity)?,
-                resolve(secret)?,
-                session_token.as_ref().map(resolve).transpose()?,
-            )),
+            CredentialSource::Static { identity, secret, session_token } => {
+                Some((resolve(identity)?, resolve(secret)?, session_token.as_ref().map(resolve).transpose()?))
+            }
         };
         let proxies = (proxies.0.map(str::to_owned), proxies.1.map(str::to_owned));
         let target = Target {
@@ -135,10 +135,8 @@ impl Remotes {
         }
         let settings = S3Settings {
             remote: remote.clone(),
-            credentials: target.credentials.clone().map(|(identity, secret, session_token)| StaticCredentials {
-                identity,
-                secret,
-                session_token,
+            credentials: target.credentials.clone().map(|(identity, secret, session_token)| {
+                StaticCredentials { identity, secret, session_token }
             }),
             http_proxy: target.proxies.0.clone(),
             https_proxy: target.proxies.1.clone(),

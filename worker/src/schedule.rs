@@ -32,6 +32,8 @@ const LIFECYCLE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Identifies a feed: a mapping's identity and the database it follows.
 type FeedKey = (String, String, PathBuf);
+/// A pass that ended, and how.
+type Ended = (FeedKey, PassEnd);
 
 struct Entry {
     feed: Arc<Feed>,
@@ -63,7 +65,7 @@ pub struct Scheduler {
     identities: HashMap<usize, HashMap<String, String>>,
     sole: HashSet<usize>,
     expirations: HashMap<String, Instant>,
-    ends: (mpsc::Sender<(FeedKey, PassEnd)>, mpsc::Receiver<(FeedKey, PassEnd)>),
+    ends: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     passes: JoinSet<()>,
     stop: CancellationToken,
     known_problems: BTreeSet<String>,
@@ -211,7 +213,10 @@ impl Scheduler {
     }
 
     async fn shut_down(mut self, mut signals: Signals) {
-        tracing::info!(passes = self.passes.len(), "stopping: transfers in flight get a few seconds to finish");
+        tracing::info!(
+            passes = self.passes.len(),
+            "stopping: transfers in flight get a few seconds to finish"
+        );
         self.stop.cancel();
         loop {
             tokio::select! {
@@ -318,11 +323,14 @@ impl Scheduler {
             }
             self.remove(&key);
         }
-        let (status, account, container) = (Arc::clone(&self.status), mapping.account.clone(), found.container.clone());
+        let (status, account, container) =
+            (Arc::clone(&self.status), mapping.account.clone(), found.container.clone());
         let file = tokio::task::spawn_blocking(move || status.file(&account, &container))
             .await
             .map_err(|error| error.to_string())?
-            .map_err(|error| format!("could not read the status file of {}/{}: {error}", mapping.account, found.container))?;
+            .map_err(|error| {
+                format!("could not read the status file of {}/{}: {error}", mapping.account, found.container)
+            })?;
         let sole = self.sole.contains(&found.mapping);
         let feed = Feed::new(route, remote, identity, found.source.clone(), sole, file);
         if let Some(folder) = found.source.pending.parent() {
@@ -471,8 +479,12 @@ impl Scheduler {
 
     /// Looks at the files of every feed.
     fn check_all(&mut self) {
-        let changed: Vec<FeedKey> =
-            self.entries.iter().filter(|(_, entry)| entry.feed.has_changed()).map(|(key, _)| key.clone()).collect();
+        let changed: Vec<FeedKey> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.feed.has_changed())
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in changed {
             self.touch(&key);
         }
@@ -525,14 +537,19 @@ impl Scheduler {
         entry.due = None;
         entry.running = true;
         entry.last_start = Some(Instant::now());
-        let (feed, shared, settings) = (Arc::clone(&entry.feed), Arc::clone(&self.shared), self.settings.clone());
+        let (feed, shared, settings) =
+            (Arc::clone(&entry.feed), Arc::clone(&self.shared), self.settings.clone());
         let (enumerators, stop) = (Arc::clone(&self.enumerators), self.stop.clone());
         let (ends, key) = (self.ends.0.clone(), key.clone());
         self.passes.spawn(async move {
             shared.waiting.fetch_add(1, Ordering::Relaxed);
             let permit = enumerators.acquire_owned().await;
             shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            let end = if stop.is_cancelled() { PassEnd::default() } else { feed.run(&shared, &settings, &stop).await };
+            let end = if stop.is_cancelled() {
+                PassEnd::default()
+            } else {
+                feed.run(&shared, &settings, &stop).await
+            };
             drop(permit);
             // Fails only when the scheduler is gone.
             drop(ends.send((key, end)).await);

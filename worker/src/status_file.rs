@@ -263,8 +263,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     } else if let Some(parent) = folder.parent() {
         File::open(parent)?.sync_all()?;
     }
-    let mut temporary =
-        tempfile::Builder::new().prefix(".").suffix(TEMPORARY_SUFFIX).tempfile_in(folder)?;
+    let mut temporary = tempfile::Builder::new().prefix(".").suffix(TEMPORARY_SUFFIX).tempfile_in(folder)?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
@@ -345,13 +344,7 @@ impl StatusDir {
         }
     }
 
-    fn prune_one(
-        &self,
-        account: &str,
-        name: &str,
-        path: &Path,
-        keeps: &impl Fn(&str, &str) -> Keep,
-    ) {
+    fn prune_one(&self, account: &str, name: &str, path: &Path, keeps: &impl Fn(&str, &str) -> Keep) {
         let in_use = self
             .open
             .lock()
@@ -374,7 +367,9 @@ impl StatusDir {
             }
             Keep::Nothing if in_use => {}
             Keep::Nothing => match fs::remove_file(path) {
-                Ok(()) => tracing::info!(path = %path.display(), "removed the status of a container without mapping"),
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), "removed the status of a container without mapping")
+                }
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "could not remove an unused status file");
                 }
@@ -392,7 +387,11 @@ pub fn file_name(name: &str) -> String {
         || name.len() > MAX_FILE_NAME
         || name.contains(['/', '\0'])
         || name.ends_with(TEMPORARY_SUFFIX);
-    if unusable { format!("name-digest-{}", hex::encode(Md5::digest(name.as_bytes()))) } else { name.to_owned() }
+    if unusable {
+        format!("name-digest-{}", hex::encode(Md5::digest(name.as_bytes())))
+    } else {
+        name.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -439,7 +438,10 @@ mod tests {
     fn another_bucket_policy_or_database_starts_anew() {
         assert_eq!(start(&ORIGINAL.replace("\"bucket\"", "\"other\""), &mapping("")), None);
         assert_eq!(start(&ORIGINAL.replace("\"copy_after\": 0", "\"copy_after\": 5"), &mapping("")), None);
-        assert_eq!(start(&ORIGINAL.replace("\"retain_local\": true", "\"retain_local\": false"), &mapping("")), None);
+        assert_eq!(
+            start(&ORIGINAL.replace("\"retain_local\": true", "\"retain_local\": false"), &mapping("")),
+            None
+        );
         assert_eq!(start(&ORIGINAL.replace("\"id\"", "\"rebuilt\""), &mapping("")), None);
     }
 
@@ -476,7 +478,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("AUTH_a")).unwrap();
         fs::write(folder.path().join("AUTH_a/c"), ORIGINAL).unwrap();
-        StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap().save("old", "id", SavedFeed::default()).unwrap();
+        StatusDir::new(folder.path())
+            .file("AUTH_a", "c")
+            .unwrap()
+            .save("old", "id", SavedFeed::default())
+            .unwrap();
         let lanes = lanes(&mapping(""), Duration::ZERO, 3);
         let file = StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap();
         assert_eq!(file.saved("new endpoint", "id", &mapping(""), &lanes, (&[0], 3), true), None);
@@ -508,8 +514,9 @@ mod tests {
         fs::write(folder.path().join("AUTH_a/unmapped"), "{}").unwrap();
         fs::write(folder.path().join("migrator.status"), "{}").unwrap();
         fs::write(folder.path().join("AUTH_a/.x.swift-s3-sync-tmp"), "{").unwrap();
-        StatusDir::new(folder.path())
-            .prune(|account, container| if account == "AUTH_a" && container == "c" { Keep::Mappings(Vec::new()) } else { Keep::Nothing });
+        StatusDir::new(folder.path()).prune(|account, container| {
+            if account == "AUTH_a" && container == "c" { Keep::Mappings(Vec::new()) } else { Keep::Nothing }
+        });
         let exists = |path: &str| folder.path().join(path).exists();
         assert!(exists("AUTH_a/c") && exists(".shards_AUTH_a/c") && exists("migrator.status"));
         assert!(!exists("AUTH_a/unmapped") && !exists("AUTH_gone") && !exists("AUTH_a/.x.swift-s3-sync-tmp"));

@@ -13,9 +13,10 @@ use swift_s3_policy::{KeyMapping, Mapping, RemoteMetadata, Timestamp, statsd_nam
 use swift_s3_store::{ErrorKind, ObjectStore, PutObject, PutReceipt, RemoteObject, StoreError, body};
 
 use crate::decide::{
-    Action, DeleteAction, Local, LocalShape, OpaqueContent, Remote, archive_timestamp, decide, decide_delete, is_archived_class,
-    unfit_key,
+    Action, DeleteAction, Local, LocalShape, OpaqueContent, Remote, archive_timestamp, decide, decide_delete,
+    is_archived_class, unfit_key,
 };
+use crate::feed::now;
 use crate::hashing_body::{BodyError, HashingBody};
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
@@ -24,6 +25,9 @@ use crate::swift::topology::{ContainerPlace, SwiftTopology};
 
 /// A passing fault of the remote is tried again right here this often, before the row is given up for now.
 const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// Swift may forget deletes that are dated further back than this before its replicators have spread them: of the week of its
+/// `reclaim_age`, this leaves them a day. Source: `DEFAULT_RECLAIM_AGE` in `swift/obj/diskfile.py` of Swift 2.30.1.
+const TOMBSTONES_FORGOTTEN: Duration = Duration::from_secs(6 * 86_400);
 
 /// One container of one mapping: where its objects go.
 #[derive(Debug)]
@@ -51,7 +55,12 @@ struct Metrics {
 impl Route {
     /// Joins a mapping, a container of it, and the mapping's store.
     #[must_use]
-    pub fn new(mapping: Arc<Mapping>, container: &str, store: Arc<dyn ObjectStore>, counters: &Counters) -> Self {
+    pub fn new(
+        mapping: Arc<Mapping>,
+        container: &str,
+        store: Arc<dyn ObjectStore>,
+        counters: &Counters,
+    ) -> Self {
         let metrics = counters.is_enabled().then(|| {
             let name = |metric| {
                 statsd_name(
@@ -71,7 +80,14 @@ impl Route {
             }
         });
         let keys = mapping.key_mapping(container);
-        Self { account: mapping.account.clone(), container: container.to_owned(), keys, mapping, store, metrics }
+        Self {
+            account: mapping.account.clone(),
+            container: container.to_owned(),
+            keys,
+            mapping,
+            store,
+            metrics,
+        }
     }
 }
 
@@ -344,7 +360,9 @@ impl Transfer {
             },
         };
         let action = decide(&key, &local, &remote);
-        if matches!(action, Action::Put | Action::UpdateMetadata) && self.is_outdated(route, row, &head).await? {
+        if matches!(action, Action::Put | Action::UpdateMetadata)
+            && self.is_outdated(route, row, &head).await?
+        {
             return Ok(Done::plain(Outcome::Superseded));
         }
         let outcome = match action {
@@ -357,7 +375,10 @@ impl Transfer {
                 Err(error)
                     if matches!(
                         error.kind(),
-                        ErrorKind::Unsupported | ErrorKind::TooLarge | ErrorKind::Precondition | ErrorKind::NotFound
+                        ErrorKind::Unsupported
+                            | ErrorKind::TooLarge
+                            | ErrorKind::Precondition
+                            | ErrorKind::NotFound
                     ) =>
                 {
                     return self.reopen_and_put(route, row, &key).await;
@@ -456,7 +477,10 @@ impl Transfer {
         let proof = match proof {
             Some(proof) => proof,
             None => route.store.head(key).await?.ok_or_else(|| {
-                Trouble::Row(Failure::new(Reason::RemoteMismatch, "the remote object vanished before the local delete"))
+                Trouble::Row(Failure::new(
+                    Reason::RemoteMismatch,
+                    "the remote object vanished before the local delete",
+                ))
             })?,
         };
         let same_content = proof.etag.eq_ignore_ascii_case(&sent.etag);
@@ -475,12 +499,22 @@ impl Transfer {
             Some(head) if head.timestamp > written => return Ok(false),
             _ => {}
         }
-        if newest.unreachable.saturating_mul(2) >= newest.asked {
-            let message = format!("{} of {} object servers cannot be asked for newer writes", newest.unreachable, newest.asked);
+        let at = archive_timestamp(written);
+        // Swift forgets a tombstone of that age at once: a replica that did not hear of it would be copied back to the others.
+        let all_must_hear = now().since(at) >= TOMBSTONES_FORGOTTEN;
+        let too_few = if all_must_hear {
+            newest.unreachable > 0
+        } else {
+            newest.unreachable.saturating_mul(2) >= newest.asked
+        };
+        if too_few {
+            let message = format!(
+                "the local copy is kept: {} of {} object servers cannot be asked for newer writes",
+                newest.unreachable, newest.asked
+            );
             return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
         }
         let place = self.container_place(route)?;
-        let at = archive_timestamp(written);
         tracing::info!(
             account = %route.account, container = %route.container, object = %row.name, key, bucket = %route.mapping.remote.bucket,
             etag = %proof.etag, bytes = proof.length, timestamp = %at, "removing the local copy; the remote holds it"
@@ -490,7 +524,8 @@ impl Transfer {
             return Ok(false);
         }
         if deleted.removed.saturating_mul(2) <= deleted.asked {
-            let message = format!("{} of {} object servers confirmed the local delete", deleted.removed, deleted.asked);
+            let message =
+                format!("{} of {} object servers confirmed the local delete", deleted.removed, deleted.asked);
             return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
         }
         Ok(true)

@@ -16,7 +16,8 @@ async fn large_objects_are_set_aside_and_keep_their_segments() -> Result<()> {
         swift.put_object("segments", name, name, &[]).await?;
     }
     let manifest = json!([{"path": "/segments/static/1"}]).to_string();
-    let put = swift.object_request("PUT", "c", "static", "multipart-manifest=put", &[], Some(manifest.into()));
+    let put =
+        swift.object_request("PUT", "c", "static", "multipart-manifest=put", &[], Some(manifest.into()));
     put.await?.success()?;
     let headers = [("X-Object-Manifest", "segments/dynamic/"), ("Content-Length", "0")];
     swift.put_object("c", "dynamic", "", &headers).await?;

@@ -75,10 +75,8 @@ async fn an_object_overwritten_during_its_upload_stays_and_is_archived_later() -
 async fn metadata_posted_during_the_upload_is_not_lost() -> Result<()> {
     let site = archive(S3ServerKind::Memory).await?;
     site.swift.put_object("c", "o", "content", &[("X-Object-Meta-Mark", "1")]).await?;
-    during_the_upload(&site, async || {
-        site.swift.post_object("c", "o", &[("X-Object-Meta-Mark", "2")]).await
-    })
-    .await?;
+    during_the_upload(&site, async || site.swift.post_object("c", "o", &[("X-Object-Meta-Mark", "2")]).await)
+        .await?;
     expect_kept(&site, "o", "content").await?;
     site.sync().await?;
     expect_archived(&site, "o", "content", Some("2")).await
@@ -161,7 +159,7 @@ async fn an_old_object_is_archived_only_when_every_object_server_hears_of_it() -
     // Swift forgets deletes of that age at once: a replica that missed it would be copied back to the others.
     site.swift.put_object("c", "old", "content", &[("X-Timestamp", "1400000000.00000")]).await?;
     proxies[2].set_network(Network::Refuse);
-    site.workers[0].run_once().await?;
+    site.workers[0].run_once().await?.expect_code(1)?;
     site.cluster.run_everywhere("object-replicator").await?;
     expect_kept(&site, "old", "content").await?;
     expect_parked(&site, "c", &[("old", "local_delete")])?;

@@ -83,7 +83,8 @@ async fn expect_right_content(site: &Site) -> Result<()> {
             let (_, name) = key.split_once("/c/").unwrap_or_default();
             let number = name.split_once('/').map_or("", |(_, number)| number);
             let right = object.is_some_and(|object| {
-                object.body == name.as_bytes() && object.metadata.get("number").is_some_and(|found| found == number)
+                object.body == name.as_bytes()
+                    && object.metadata.get("number").is_some_and(|found| found == number)
             });
             ensure!(right, "{key} is wrong");
             Ok(())

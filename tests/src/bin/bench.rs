@@ -92,7 +92,8 @@ async fn main() -> Result<()> {
     };
     println!("bench: starting Swift (1 node, 1 replica, direct object server) and an in-memory S3 server");
     let options = SwiftOptions { log_requests: false, ..SwiftOptions::single_node() };
-    let (cluster, store) = tokio::try_join!(SwiftCluster::start(options), S3Server::start(S3ServerKind::Memory))?;
+    let (cluster, store) =
+        tokio::try_join!(SwiftCluster::start(options), S3Server::start(S3ServerKind::Memory))?;
     let bucket = store.create_bucket(BUCKET).await?;
     let swift = cluster.client().await?;
     let bench = Bench { cluster, store, bucket, swift, folder: RunDirectory::create("bench")? };
@@ -105,12 +106,17 @@ async fn main() -> Result<()> {
 impl Bench {
     async fn small(&self, arguments: &Arguments) -> Result<()> {
         let count = arguments.objects;
-        println!("\nbench: {count} objects of {SMALL} bytes, {IN_FLIGHT} in flight; uploading them to Swift first");
+        println!(
+            "\nbench: {count} objects of {SMALL} bytes, {IN_FLIGHT} in flight; uploading them to Swift first"
+        );
         self.upload("small", count, SMALL as u64).await?;
         let raw = self.raw("small", count).await?;
         let worker = self.worker("small", count).await?;
         let rclone = if arguments.rclone { Some(self.rclone("small", count).await?) } else { None };
-        println!("{:<12} {:>10} {:>16} {:>12} {:>14}", "", "objects/s", "CPU ms/object", "requests", "peak MiB");
+        println!(
+            "{:<12} {:>10} {:>16} {:>12} {:>14}",
+            "", "objects/s", "CPU ms/object", "requests", "peak MiB"
+        );
         for (name, run) in rows(&raw, &worker, rclone.as_ref()) {
             println!(
                 "{name:<12} {:>10.0} {:>16.3} {:>12.3} {:>14.1}",
@@ -121,7 +127,9 @@ impl Bench {
             );
         }
         ratios(&raw, &worker, rclone.as_ref());
-        println!("targets: >= 1200 objects/s, <= 0.3 ms CPU, <= 1.1 requests, <= 60 MiB, >= 0.80 of the raw limit");
+        println!(
+            "targets: >= 1200 objects/s, <= 0.3 ms CPU, <= 1.1 requests, <= 60 MiB, >= 0.80 of the raw limit"
+        );
         Ok(())
     }
 
@@ -176,14 +184,24 @@ impl Bench {
         worker.stop().await?;
         times.sort();
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e3;
-        println!("latency ms   p50 {:.0}   p95 {:.0}   p99 {:.0}   max {:.0}", at(0.5), at(0.95), at(0.99), at(1.0));
+        println!(
+            "latency ms   p50 {:.0}   p95 {:.0}   p99 {:.0}   max {:.0}",
+            at(0.5),
+            at(0.95),
+            at(0.99),
+            at(1.0)
+        );
         println!("targets: p50 <= 150 ms");
         Ok(())
     }
 
     /// What a worker costs that has nothing to do.
     async fn idle(&self, arguments: &Arguments) -> Result<()> {
-        println!("\nbench: an idle worker that watches {} containers, for {} s", arguments.containers, IDLE.as_secs());
+        println!(
+            "\nbench: an idle worker that watches {} containers, for {} s",
+            arguments.containers,
+            IDLE.as_secs()
+        );
         let account = self.cluster.internal_client("AUTH_idle")?;
         stream::iter(0..arguments.containers)
             .map(|number| {
@@ -305,7 +323,14 @@ impl Bench {
         let started = Instant::now();
         let mut child = tokio::process::Command::new("rclone")
             .args(["copy", &format!("src:{container}"), &format!("dst:{BUCKET}/rclone-{container}")])
-            .args(["--transfers", &IN_FLIGHT.to_string(), "--checkers", &IN_FLIGHT.to_string(), "--config", ""])
+            .args([
+                "--transfers",
+                &IN_FLIGHT.to_string(),
+                "--checkers",
+                &IN_FLIGHT.to_string(),
+                "--config",
+                "",
+            ])
             // Some installations point it at a file that rclone cannot read.
             .env_remove("AWS_CA_BUNDLE")
             .env("RCLONE_CONFIG_SRC_TYPE", "swift")

@@ -216,7 +216,11 @@ impl<'a> Pass<'a> {
         }
         let failures = self.state.parked.failures();
         let waits = self.state.lanes.iter().filter_map(|lane| lane.wait_until);
-        let parked_due = self.state.parked.next_due().map(|seconds| Timestamp::from_units(seconds.saturating_mul(100_000)));
+        let parked_due = self
+            .state
+            .parked
+            .next_due()
+            .map(|seconds| Timestamp::from_units(seconds.saturating_mul(100_000)));
         let pause = self
             .feed
             .remote
@@ -285,14 +289,24 @@ impl<'a> Pass<'a> {
                     if parked.reason == Reason::BadRow {
                         self.unpark(&name);
                     }
-                    self.retries.push_back(Task { row, hint: Hint::Unknown, share: parked.share, lane: None });
+                    self.retries.push_back(Task {
+                        row,
+                        hint: Hint::Unknown,
+                        share: parked.share,
+                        lane: None,
+                    });
                 }
                 // A newer row of the name is in front of a lane or was handled by one.
                 Some(_) => self.unpark(&name),
                 // Swift forgets tombstones after a while; the delete is still owed.
                 None if parked.deleted => match forgotten_tombstone(&name, &parked) {
                     Some(row) => {
-                        self.retries.push_back(Task { row, hint: Hint::Unknown, share: parked.share, lane: None });
+                        self.retries.push_back(Task {
+                            row,
+                            hint: Hint::Unknown,
+                            share: parked.share,
+                            lane: None,
+                        });
                     }
                     None => self.unpark(&name),
                 },
@@ -723,7 +737,8 @@ impl<'a> Pass<'a> {
                 self.parked_full();
                 return false;
             }
-            let row = FailedRow { rowid: problem.rowid, share, deleted: false, timestamp: Timestamp::default() };
+            let row =
+                FailedRow { rowid: problem.rowid, share, deleted: false, timestamp: Timestamp::default() };
             let failure = Failure::new(Reason::BadRow, problem.reason.to_string());
             tracing::warn!(container = %self.feed.source.container, row = problem.rowid, reason = %problem.reason,
                 "row cannot be understood; set aside");
@@ -741,7 +756,8 @@ impl<'a> Pass<'a> {
             .iter()
             .map(|lane| (lane.lane.name().to_owned(), lane.progress.cursor()))
             .collect();
-        let unchanged = !self.parked_changed && self.state.saved.as_ref().is_some_and(|saved| saved.cursors == cursors);
+        let unchanged =
+            !self.parked_changed && self.state.saved.as_ref().is_some_and(|saved| saved.cursors == cursors);
         if unchanged {
             return;
         }
@@ -771,7 +787,8 @@ impl<'a> Pass<'a> {
 
     fn report(&self) {
         let elapsed = self.started.elapsed().as_secs_f64().max(0.001);
-        let slowest = self.state.lanes.iter().map(|lane| lane.progress.cursor()).min().unwrap_or(self.max_row);
+        let slowest =
+            self.state.lanes.iter().map(|lane| lane.progress.cursor()).min().unwrap_or(self.max_row);
         // ROWIDs of overwritten objects are gaps, so this is the most that can be left.
         let rows_left_at_most = u64::try_from(self.max_row.saturating_sub(slowest)).unwrap_or(0);
         #[allow(clippy::cast_precision_loss, reason = "rates are for people")]
@@ -801,7 +818,11 @@ fn forgotten_tombstone(name: &str, parked: &ParkedRow) -> Option<Row> {
     Some(Row {
         rowid: parked.rowid,
         name: name.to_owned(),
-        timestamps: swift_s3_policy::RowTimestamps { data: timestamp, content_type: timestamp, metadata: timestamp },
+        timestamps: swift_s3_policy::RowTimestamps {
+            data: timestamp,
+            content_type: timestamp,
+            metadata: timestamp,
+        },
         size: 0,
         content_type: String::new(),
         etag: String::new(),
