@@ -1,7 +1,7 @@
 //! The provider for everything that speaks the S3 protocol: Amazon, Google, clones.
 //!
 //! [`open`] settles once what is the same for every request to a bucket (style, region, endpoint, credentials,
-//! connections). Uploads then go through [`direct_put`], everything else through the SDK; both share all of that.
+//! connections). Uploads then go through `direct_put`, everything else through the SDK; both share all of that.
 
 mod classify;
 mod credentials;

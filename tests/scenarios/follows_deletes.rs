@@ -65,7 +65,7 @@ async fn a_delete_that_is_not_propagated_costs_no_request() -> Result<()> {
 
 #[tokio::test]
 async fn a_delete_of_what_s3_has_lost_already_is_done() -> Result<()> {
-    // Four S3 servers, four ways to say so.
+    // Every S3 server says so in its own way.
     for server in [S3ServerKind::Memory, S3ServerKind::S3sFs, S3ServerKind::Moto] {
         let site = carried(server, &["gone"]).await?;
         site.bucket.delete(&keys(&site).object_key("gone")).await?;

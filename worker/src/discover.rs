@@ -15,7 +15,7 @@ use crate::feed::Source;
 use crate::swift::container_db::{ContainerDb, OwnRange, locate};
 use crate::swift::container_server::ContainerServers;
 use crate::swift::file_stamp::FileStamp;
-use crate::swift::topology::SwiftTopology;
+use crate::swift::topology::{ContainerPlace, SwiftTopology};
 
 /// Account servers are asked for a page of this many names.
 const LISTING_PAGE: u32 = 10_000;
@@ -249,9 +249,7 @@ struct Locator {
 struct Seen {
     /// Folder of the database with its stamp: files come and go in it only when it changes.
     folders: Vec<(PathBuf, Option<FileStamp>)>,
-    partition: u32,
-    own: Vec<u32>,
-    nodes: u32,
+    place: ContainerPlace,
     sources: Vec<Source>,
     /// The newest database of a split container, and what it said.
     root: Option<(PathBuf, Option<FileStamp>)>,
@@ -273,9 +271,7 @@ impl Locator {
         }
         let name = (account.to_owned(), container.to_owned());
         if let Some(seen) = self.seen.get_mut(&name)
-            && seen.partition == place.partition
-            && seen.own == own
-            && seen.nodes == place.nodes
+            && seen.place == place
             && seen.folders.iter().all(|(folder, stamp)| stamp_of(folder) == *stamp)
         {
             seen.refresh_shards(problems);
@@ -283,13 +279,12 @@ impl Locator {
         }
         let mut seen = Seen {
             folders: Vec::new(),
-            partition: place.partition,
-            own: own.clone(),
-            nodes: place.nodes,
+            place: place.clone(),
             sources: Vec::new(),
             root: None,
             shards: Vec::new(),
         };
+        let mut failed = false;
         for replica in place.replicas.iter().filter(|replica| replica.is_local) {
             let suffix = place.hash.get(place.hash.len().saturating_sub(3)..).unwrap_or_default();
             let folder = self
@@ -323,6 +318,7 @@ impl Locator {
                 }
                 Ok(_) => {}
                 Err(error) => {
+                    failed = true;
                     problems
                         .push(format!("could not look for the database of {account}/{container}: {error}"));
                 }
@@ -331,7 +327,12 @@ impl Locator {
         }
         seen.refresh_shards(problems);
         let located = Located::Here { sources: seen.sources.clone(), shards: seen.shards.clone() };
-        self.seen.insert(name, seen);
+        // What could not be read is looked at again next time.
+        if failed {
+            self.seen.remove(&name);
+        } else {
+            self.seen.insert(name, seen);
+        }
         located
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use swift_s3_policy::Timestamp;
+use swift_s3_policy::{Mapping, Timestamp};
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -128,6 +128,19 @@ struct Carried {
     order: VecDeque<String>,
 }
 
+impl State {
+    /// Ages come from settings that a reload may change.
+    fn keep_lanes_current(&mut self, mapping: &Mapping, verification_slack: Duration) {
+        let current = lanes(mapping, verification_slack, self.nodes);
+        for (state, lane) in self.lanes.iter_mut().zip(current) {
+            if state.lane != lane {
+                state.lane = lane;
+                state.not_before = None;
+            }
+        }
+    }
+}
+
 impl Carried {
     fn insert(&mut self, name: &str, timestamp: Timestamp) {
         if self.by_name.insert(name.to_owned(), timestamp).is_none() {
@@ -227,7 +240,7 @@ impl Feed {
             return PassEnd { again_at: Some(now().plus(rest)), broken: true, ..PassEnd::default() };
         }
         self.dirty.store(false, Ordering::Release);
-        self.flush_pending(shared).await;
+        let flushed = self.flush_pending(shared).await;
         self.note_seen();
         let info = match self.read(|database| database.info()).await {
             Ok(info) => info,
@@ -236,8 +249,14 @@ impl Feed {
         if guard.as_ref().is_none_or(|state| state.database != info.id) {
             *guard = Some(self.start(&info, settings));
         }
-        let Some(state) = guard.as_mut() else { return PassEnd::default() };
-        pass::Pass::new(self, state, shared, settings, &info).drive(stop).await
+        // Taken out for the walk: after a panic in it, the next one starts from what was saved.
+        let Some(mut state) = guard.take() else { return PassEnd::default() };
+        state.keep_lanes_current(&self.route.mapping, settings.verification_slack);
+        let mut end = pass::Pass::new(self, &mut state, shared, settings, &info).drive(stop).await;
+        *guard = Some(state);
+        // A single round that left rows in the pending file has not handled everything.
+        end.broken |= settings.once && !flushed;
+        end
     }
 
     /// A database that went away is somebody's decision; anything else is worth a warning. Either way the poll comes back to it.
@@ -263,7 +282,7 @@ impl Feed {
         };
         // Without a cursor nothing is known of any row; with one, of those that may have been under way when it was saved.
         let fresh_after = match &saved {
-            Some(_) => cursors.iter().copied().max().unwrap_or(0).saturating_add(WINDOW),
+            Some(saved) => saved.cursors.values().copied().max().unwrap_or(0).saturating_add(WINDOW),
             None => info.max_row,
         };
         tracing::info!(
@@ -299,21 +318,27 @@ impl Feed {
     }
 
     /// Makes the container server move rows that it has set down in the pending file into the database.
-    async fn flush_pending(&self, shared: &Shared) {
+    /// True when no row was left there.
+    async fn flush_pending(&self, shared: &Shared) -> bool {
         if !self.has_pending() {
-            return;
+            return true;
         }
+        let mut flushed = false;
         let source = &self.source;
         for replica in source.place.replicas.iter().filter(|replica| replica.is_local) {
-            if let Err(error) = shared
+            match shared
                 .container_servers
                 .flush_pending(&source.place, replica, &source.account, &source.container)
                 .await
             {
+                Ok(_) => flushed = true,
                 // The rows reach the database anyway, when the server next reads it.
-                tracing::debug!(container = %source.container, %error, "could not have pending rows merged");
+                Err(error) => {
+                    tracing::debug!(container = %source.container, %error, "could not have pending rows merged");
+                }
             }
         }
+        flushed
     }
 
     /// Runs a query on a freshly opened database in a blocking thread: the file may be replaced at any time, and an open handle would go on

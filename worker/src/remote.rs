@@ -51,6 +51,12 @@ impl Health {
         self.lock().paused_until.filter(|until| *until > now)
     }
 
+    /// True when a pause was made since the last success.
+    #[must_use]
+    pub fn has_paused(&self) -> bool {
+        self.lock().pauses > 0
+    }
+
     /// Notes an answer. True when the remote had been down.
     pub fn succeeded(&self) -> bool {
         let mut state = self.lock();

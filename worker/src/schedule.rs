@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::statsd::Counters;
 use swift_s3_policy::{ContainerSelector, LifecyclePlan, Mapping, SyncConfig, expiration_days};
@@ -23,6 +24,10 @@ use crate::watch::Watcher;
 
 /// Passes of one feed start at least this far apart: rows that come in a burst are then read together.
 const MIN_PASS_INTERVAL: Duration = Duration::from_millis(50);
+/// A feed that waits for the one it replaces looks again after this long.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
+/// A feed whose pass broke off rests for this long.
+const REST_AFTER_PANIC: Duration = Duration::from_secs(60);
 /// Ends of passes that wait to be noted; the scheduler notes them at once.
 const ENDS: usize = 64;
 /// Statsd counters are sent this often.
@@ -137,11 +142,13 @@ impl Scheduler {
             self.start(&key);
         }
         let mut failed = self.once_failed;
+        let mut outcomes: HashMap<FeedKey, bool> = HashMap::new();
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         loop {
             // Ends are noted before the passes are counted: the last one may ask for another.
             while let Ok((key, end)) = self.ends.1.try_recv() {
-                failed |= end.broken || end.failures > 0;
+                // The last word counts: a row may fail in one pass and succeed in the next.
+                outcomes.insert(key.clone(), end.broken || end.failures > 0);
                 // Held back by the distance to its own saved cursor, or by a database that was replaced: not a failure, go on.
                 if end.more && !self.stop.is_cancelled() {
                     self.start(&key);
@@ -165,7 +172,7 @@ impl Scheduler {
         }
         self.prune().await;
         self.counters.flush();
-        !failed
+        !failed && !outcomes.values().any(|failed| *failed)
     }
 
     /// Runs until SIGTERM or SIGINT. SIGHUP calls `reload`.
@@ -532,7 +539,24 @@ impl Scheduler {
         }
     }
 
+    /// True when a feed that this one replaces is not finished: two must never work on one container at once.
+    fn is_draining(&self, key: &FeedKey) -> bool {
+        let folder = self.entries.get(key).and_then(|entry| entry.feed.source.pending.parent());
+        folder.and_then(|folder| self.by_folder.get(folder)).is_some_and(|keys| {
+            keys.iter().any(|other| {
+                other != key && self.entries.get(other).is_some_and(|entry| entry.retired && entry.running)
+            })
+        })
+    }
+
     fn start(&mut self, key: &FeedKey) {
+        if self.is_draining(key) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.due = None;
+            }
+            self.schedule(key, Instant::now() + DRAIN_INTERVAL);
+            return;
+        }
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.due = None;
         entry.running = true;
@@ -548,7 +572,11 @@ impl Scheduler {
             let end = if stop.is_cancelled() {
                 PassEnd::default()
             } else {
-                feed.run(&shared, &settings, &stop).await
+                let pass = std::panic::AssertUnwindSafe(feed.run(&shared, &settings, &stop));
+                pass.catch_unwind().await.unwrap_or_else(|_| {
+                    tracing::error!(container = %feed.route.container, "a pass broke off; see standard error");
+                    PassEnd { again_at: Some(now().plus(REST_AFTER_PANIC)), broken: true, ..PassEnd::default() }
+                })
             };
             drop(permit);
             // Fails only when the scheduler is gone.

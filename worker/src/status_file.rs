@@ -17,6 +17,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 const SECTION: &str = "swift_s3_sync";
 /// Unfinished saves of a killed process have this ending; [`StatusDir::prune`] removes them.
 const TEMPORARY_SUFFIX: &str = ".swift-s3-sync-tmp";
+/// No save takes this long: its temporary file was left by a process that was killed.
+const ABANDONED: Duration = Duration::from_secs(3600);
 /// The longest file name that every file system takes.
 const MAX_FILE_NAME: usize = 255;
 
@@ -352,8 +355,10 @@ impl StatusDir {
             .get(path)
             .is_some_and(|file| file.strong_count() > 0);
         let kept = if name.ends_with(TEMPORARY_SUFFIX) {
-            // A save that is under way right now has such a file too, but only in containers that are in use.
-            Keep::Nothing
+            // A save that is under way has such a file too, but not for long.
+            let age =
+                fs::metadata(path).and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > ABANDONED) { Keep::Nothing } else { Keep::Everything }
         } else {
             keeps(account, name)
         };
@@ -513,13 +518,20 @@ mod tests {
         }
         fs::write(folder.path().join("AUTH_a/unmapped"), "{}").unwrap();
         fs::write(folder.path().join("migrator.status"), "{}").unwrap();
-        fs::write(folder.path().join("AUTH_a/.x.swift-s3-sync-tmp"), "{").unwrap();
+        for (name, age) in [("old", ABANDONED * 2), ("young", Duration::ZERO)] {
+            let path = folder.path().join(format!("AUTH_a/.{name}.swift-s3-sync-tmp"));
+            let file = File::create(path).unwrap();
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
         StatusDir::new(folder.path()).prune(|account, container| {
             if account == "AUTH_a" && container == "c" { Keep::Mappings(Vec::new()) } else { Keep::Nothing }
         });
         let exists = |path: &str| folder.path().join(path).exists();
         assert!(exists("AUTH_a/c") && exists(".shards_AUTH_a/c") && exists("migrator.status"));
-        assert!(!exists("AUTH_a/unmapped") && !exists("AUTH_gone") && !exists("AUTH_a/.x.swift-s3-sync-tmp"));
+        assert!(
+            !exists("AUTH_a/unmapped") && !exists("AUTH_gone") && !exists("AUTH_a/.old.swift-s3-sync-tmp")
+        );
+        assert!(exists("AUTH_a/.young.swift-s3-sync-tmp"), "a save may be under way");
     }
 
     #[test]

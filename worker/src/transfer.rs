@@ -20,7 +20,9 @@ use crate::feed::now;
 use crate::hashing_body::{BodyError, HashingBody};
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{LocalError, LocalHead, LocalKind, LocalObject, LocalObjects, ObjectName};
+use crate::swift::local_objects::{
+    LocalError, LocalHead, LocalKind, LocalObject, LocalObjects, Newest, ObjectName,
+};
 use crate::swift::topology::{ContainerPlace, SwiftTopology};
 
 /// A passing fault of the remote is tried again right here this often, before the row is given up for now.
@@ -294,8 +296,11 @@ impl Transfer {
             return Ok(Done::plain(Outcome::AlreadyThere));
         }
         // A lagging container database may still say "deleted" of an object that is there again.
-        let newest = self.local.newest(&object_name(route, row)).await?;
-        if newest.found.is_some_and(|head| head.data_timestamp > row.timestamps.data) {
+        // And what was written and archived since has left a newer tombstone: the remote then holds the only copy.
+        let newest = self.newest_by_majority(route, row).await?;
+        let is_newer = newest.found.is_some_and(|head| head.data_timestamp > row.timestamps.data)
+            || newest.deleted_at > Some(row.timestamps.metadata);
+        if is_newer {
             return Ok(Done::plain(Outcome::Superseded));
         }
         // The companion manifest of a large object goes first: as long as the object is there, the delete is known to be owed.
@@ -400,9 +405,23 @@ impl Transfer {
     /// True when another replica knows of a newer write or delete than `head`. A node that was away has old rows and old replicas, and what
     /// the remote holds may be right.
     async fn is_outdated(&self, route: &Route, row: &Row, head: &LocalHead) -> Result<bool, Trouble> {
-        let newest = self.local.newest(&object_name(route, row)).await?;
+        let newest = self.newest_by_majority(route, row).await?;
         let written = newest.found.map(|found| found.timestamp);
         Ok(written.max(newest.deleted_at) > Some(head.timestamp))
+    }
+
+    /// What the replicas know of the object. Archiving takes the word of a majority of them, so half of them at least must answer here: a
+    /// node that is cut off from the others must not undo what they did.
+    async fn newest_by_majority(&self, route: &Route, row: &Row) -> Result<Newest, Trouble> {
+        let newest = self.local.newest(&object_name(route, row)).await?;
+        if newest.unreachable.saturating_mul(2) > newest.asked {
+            let message = format!(
+                "{} of {} object servers cannot be asked for newer writes",
+                newest.unreachable, newest.asked
+            );
+            return Err(Trouble::Row(Failure::new(Reason::LocalUnavailable, message)));
+        }
+        Ok(newest)
     }
 
     async fn reopen_and_put(&self, route: &Route, row: &Row, key: &str) -> Result<Done, Trouble> {

@@ -71,6 +71,14 @@ struct Tally {
     failed: u64,
 }
 
+/// What has become of a row that was set aside.
+#[derive(Debug)]
+enum LookedUp {
+    Row(Row),
+    Unreadable,
+    Gone,
+}
+
 /// Why no more rows are handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Halt {
@@ -269,11 +277,19 @@ impl<'a> Pass<'a> {
                     .map(|(name, rowid, unreadable)| {
                         if *unreadable {
                             let row = database.rows_after(rowid.saturating_sub(1), 1)?.into_iter().next();
-                            return Ok(row.and_then(Result::ok).filter(|row| row.rowid == *rowid));
+                            return Ok(match row {
+                                Some(Ok(row)) if row.rowid == *rowid => LookedUp::Row(row),
+                                Some(Err(problem)) if problem.rowid == *rowid => LookedUp::Unreadable,
+                                _ => LookedUp::Gone,
+                            });
                         }
-                        Ok(database.row_by_name(name)?.and_then(Result::ok))
+                        Ok(match database.row_by_name(name)? {
+                            Some(Ok(row)) => LookedUp::Row(row),
+                            Some(Err(_)) => LookedUp::Unreadable,
+                            None => LookedUp::Gone,
+                        })
                     })
-                    .collect::<Result<Vec<Option<Row>>, DbError>>()
+                    .collect::<Result<Vec<LookedUp>, DbError>>()
             })
             .await;
         let found = match found {
@@ -285,8 +301,16 @@ impl<'a> Pass<'a> {
         };
         for ((name, parked), row) in due.into_iter().zip(found) {
             match row {
-                Some(row) if row.rowid == parked.rowid => {
+                LookedUp::Row(row) if row.rowid == parked.rowid => {
                     if parked.reason == Reason::BadRow {
+                        // Now it has a name. It stays set aside under that until it is done.
+                        let failed = FailedRow {
+                            rowid: row.rowid,
+                            share: parked.share,
+                            deleted: row.deleted,
+                            timestamp: row.timestamps.metadata,
+                        };
+                        self.state.parked.wait(&row.name, failed, now());
                         self.unpark(&name);
                     }
                     self.retries.push_back(Task {
@@ -297,9 +321,10 @@ impl<'a> Pass<'a> {
                     });
                 }
                 // A newer row of the name is in front of a lane or was handled by one.
-                Some(_) => self.unpark(&name),
+                LookedUp::Row(_) => self.unpark(&name),
+                LookedUp::Unreadable => self.repark_bad_row(&name, &parked),
                 // Swift forgets tombstones after a while; the delete is still owed.
-                None if parked.deleted => match forgotten_tombstone(&name, &parked) {
+                LookedUp::Gone if parked.deleted => match forgotten_tombstone(&name, &parked) {
                     Some(row) => {
                         self.retries.push_back(Task {
                             row,
@@ -310,9 +335,8 @@ impl<'a> Pass<'a> {
                     }
                     None => self.unpark(&name),
                 },
-                None if parked.reason == Reason::BadRow => self.repark_bad_row(&name, &parked),
-                // The row moved to another database (a shard), which is followed on its own.
-                None => self.unpark(&name),
+                // The row was replaced, or moved to another database (a shard), which is followed on its own.
+                LookedUp::Gone => self.unpark(&name),
             }
         }
     }
@@ -438,7 +462,10 @@ impl<'a> Pass<'a> {
         if asked && self.feed.remote.health.succeeded() {
             tracing::info!(remote = %self.feed.remote.label, "the remote answers again");
         }
-        self.unpark(&task.row.name);
+        // A newer row of the name may have been set aside meanwhile; it is still owed.
+        if self.state.parked.get(&task.row.name).is_some_and(|parked| parked.rowid <= task.row.rowid) {
+            self.unpark(&task.row.name);
+        }
         if let Some(timestamp) = done.carried {
             self.state.carried.insert(&task.row.name, timestamp);
         }
@@ -458,8 +485,12 @@ impl<'a> Pass<'a> {
     /// Sets a row aside. False when there is no room: its cursor then waits.
     fn park(&mut self, task: &Task, failure: &Failure) -> bool {
         let name = &task.row.name;
-        let known = self.state.parked.get(name).is_some();
-        if !known && !self.state.parked.has_room() {
+        let known = self.state.parked.get(name).map(|parked| parked.rowid);
+        // A newer row of the name is set aside already, and says all that is left to say.
+        if known.is_some_and(|rowid| rowid > task.row.rowid) {
+            return true;
+        }
+        if known.is_none() && !self.state.parked.has_room() {
             self.parked_full();
             return false;
         }
@@ -505,6 +536,10 @@ impl<'a> Pass<'a> {
             let certain = !matches!(check, Ok(Ok(())));
             // The bucket is fine: it is this object that may not be touched.
             if !certain && matches!(error.kind(), ErrorKind::Denied | ErrorKind::BucketMissing) {
+                return false;
+            }
+            // The bucket answers, and waiting was tried: as many such rows as may be in flight must not stop everything else.
+            if !certain && health.has_paused() {
                 return false;
             }
             if let Some(pause) = health.failed(certain, Instant::now()) {
@@ -620,6 +655,7 @@ impl<'a> Pass<'a> {
         lane.exhausted = complete;
         let mut due = Vec::new();
         let mut took_all = true;
+        let mut full = false;
         for row in rows {
             if row.rowid > self.last_row {
                 lane.exhausted = true;
@@ -649,6 +685,7 @@ impl<'a> Pass<'a> {
                     if !self.state.parked.has_room() {
                         lane.exhausted = true;
                         took_all = false;
+                        full = true;
                         break;
                     }
                     let failed = FailedRow {
@@ -662,6 +699,9 @@ impl<'a> Pass<'a> {
                     lane.progress.pass(row.rowid);
                 }
             }
+        }
+        if full {
+            self.parked_full();
         }
         let hints = self.hints(index, &due).await;
         let Some(lane) = self.state.lanes.get_mut(index) else { return false };
