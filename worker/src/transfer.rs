@@ -366,7 +366,7 @@ impl Transfer {
         };
         let action = decide(&key, &local, &remote);
         if matches!(action, Action::Put | Action::UpdateMetadata)
-            && self.is_outdated(route, row, &head).await?
+            && self.is_outdated(route, row, &head, &remote).await?
         {
             return Ok(Done::plain(Outcome::Superseded));
         }
@@ -404,8 +404,18 @@ impl Transfer {
 
     /// True when another replica knows of a newer write or delete than `head`. A node that was away has old rows and old replicas, and what
     /// the remote holds may be right.
-    async fn is_outdated(&self, route: &Route, row: &Row, head: &LocalHead) -> Result<bool, Trouble> {
-        let newest = self.newest_by_majority(route, row).await?;
+    async fn is_outdated(
+        &self,
+        route: &Route,
+        row: &Row,
+        head: &LocalHead,
+        remote: &Remote<'_>,
+    ) -> Result<bool, Trouble> {
+        let newest = match remote {
+            // Nothing can be overwritten there, so whoever answers is good enough.
+            Remote::NotAsked | Remote::Absent => self.local.newest(&object_name(route, row)).await?,
+            Remote::Present { .. } => self.newest_by_majority(route, row).await?,
+        };
         let written = newest.found.map(|found| found.timestamp);
         Ok(written.max(newest.deleted_at) > Some(head.timestamp))
     }
