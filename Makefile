@@ -25,7 +25,7 @@ demo: setup ## A three-node Swift, an S3 store and three workers on this machine
 
 test: setup ## Run every test, end-to-end scenarios included (about 10 minutes, plus 10 for the first build)
 	@echo "test: building and running everything; ten to twenty minutes on two cores"
-	cargo build -p swift-s3-worker -p swift-s3-tests --bins
+	cargo build --workspace --all-targets
 	cargo test --workspace
 
 lint: ## Check formatting and lints
