@@ -14,13 +14,16 @@ use swift_s3_tests::wait;
 
 use crate::worker_state::expect_finished;
 
-/// Uploading them takes nearly all of the time; `make bench` does it with more.
+/// Uploading them takes nearly all of the time. Set [`COUNT_VARIABLE`] for more.
 const OBJECTS: u64 = 3_000;
+/// Names how many objects to use instead of [`OBJECTS`].
+const COUNT_VARIABLE: &str = "SWIFT_S3_TESTS_OBJECTS";
 /// Requests of the uploading client at once.
 const CLIENTS: usize = 24;
 
 #[tokio::test]
 async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Result<()> {
+    let objects: u64 = std::env::var(COUNT_VARIABLE).map_or(Ok(OBJECTS), |count| count.parse())?;
     let options = SwiftOptions { log_requests: false, ..SwiftOptions::default() };
     let site = Site::start(options, S3ServerKind::Memory).await?;
     site.swift.put_container("c").await?;
@@ -30,7 +33,7 @@ async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Res
     site.start_workers()?;
 
     let started = Instant::now();
-    stream::iter(0..OBJECTS)
+    stream::iter(0..objects)
         .map(|number| {
             let swift = &site.swift;
             async move {
@@ -42,10 +45,10 @@ async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Res
         .buffer_unordered(CLIENTS)
         .try_for_each(|_| async { Ok(()) })
         .await?;
-    eprintln!("{OBJECTS} objects uploaded in {:?}", started.elapsed());
-    wait::until("as many PUTs as objects", Duration::from_secs(60), async || {
+    eprintln!("{objects} objects uploaded in {:?}", started.elapsed());
+    wait::until("as many PUTs as objects", Duration::from_secs(180), async || {
         let counts = site.s3.requests().await?;
-        ensure!(counts.of(Operation::Put) >= OBJECTS, "{counts}");
+        ensure!(counts.of(Operation::Put) >= objects, "{counts}");
         Ok(())
     })
     .await?;
@@ -56,7 +59,7 @@ async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Res
         worker.configure(&config.clone().set("verification_slack", 0))?;
         worker.start()?;
     }
-    wait::until("end of the verification", Duration::from_secs(60), async || {
+    wait::until("end of the verification", Duration::from_secs(180), async || {
         expect_finished(&site, "c").await
     })
     .await?;
@@ -64,18 +67,18 @@ async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Res
     eprintln!("{counts}; {:?} in all", started.elapsed());
     // One of these requests created the bucket.
     let total = counts.total() - counts.of(Operation::Bucket);
-    ensure!(total * 10 <= OBJECTS * 11, "more than 1.1 requests for each object: {counts}");
-    ensure!(counts.of(Operation::Put) == OBJECTS, "an object was sent twice: {counts}");
+    ensure!(total * 10 <= objects * 11, "more than 1.1 requests for each object: {counts}");
+    ensure!(counts.of(Operation::Put) == objects, "an object was sent twice: {counts}");
     ensure!(counts.of(Operation::Copy) == 0, "{counts}");
     let differences = compare(&site.swift, "c", &site.bucket, None, Depth::Names).await?;
     differences.none()?;
-    expect_right_content(&site).await
+    expect_right_content(&site, objects).await
 }
 
 /// Reads every object of the bucket; names tell what content they have, as does the metadata.
-async fn expect_right_content(site: &Site) -> Result<()> {
+async fn expect_right_content(site: &Site, objects: u64) -> Result<()> {
     let keys = site.bucket.keys("").await?;
-    ensure!(keys.len() as u64 == OBJECTS, "{} keys", keys.len());
+    ensure!(keys.len() as u64 == objects, "{} keys", keys.len());
     stream::iter(keys)
         .map(Ok)
         .try_for_each_concurrent(CLIENTS, |key| async move {
