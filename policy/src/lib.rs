@@ -9,14 +9,19 @@
 //! | [`selection`], [`exclude`] | which objects a mapping is about |
 //! | [`lifecycle`] | what to do with a bucket's expiration rules |
 //! | [`metric_name`] | the StatsD names that dashboards already use |
+//! | [`limits`], [`delete_limit`] | how fast the remote may be used, and how many deletes are too many |
 //! | [`secret`], [`mapping`], [`sync_config`] | the configuration file, parsed once into types |
+//! | [`document`] | the configuration as a text that is shown, compared and handed to nodes |
 //!
 //! Everything here is a total function of its arguments. Nothing here may read the time, open a file or
 //! talk to a peer; callers hand in what they know.
 
+pub mod delete_limit;
+pub mod document;
 pub mod exclude;
 pub mod key_mapping;
 pub mod lifecycle;
+pub mod limits;
 pub mod mapping;
 pub mod metadata_mapping;
 pub mod metric_name;
@@ -27,9 +32,15 @@ pub mod share;
 pub mod sync_config;
 pub mod timestamp;
 
+pub use delete_limit::DeleteLimit;
+pub use document::{
+    ChangeKind, DocumentChange, NodeConfig, RefusedMapping, SECRET_PLACEHOLDER, diff, local_settings, lookup,
+    parse_document, parse_for_node, redact, restore_secrets,
+};
 pub use exclude::{ExcludePattern, MatchLimitExceeded};
 pub use key_mapping::{KeyMapping, MAX_KEY_BYTES};
 pub use lifecycle::{LifecyclePlan, LifecycleRule, expiration_days, plan_lifecycle};
+pub use limits::{Limits, Rates, WeekMinute};
 pub use mapping::{Addressing, ContainerSelector, Mapping, S3Remote};
 pub use metadata_mapping::{
     DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_ETAG_MARKER, SLO_MARKER, decode_name,

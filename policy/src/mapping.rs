@@ -7,10 +7,21 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::delete_limit::DeleteLimit;
 use crate::exclude::ExcludePattern;
 use crate::key_mapping::{KeyMapping, effective_prefix};
+use crate::limits::Limits;
 use crate::secret::CredentialSource;
 use crate::selection::SelectionCriteria;
+use crate::sync_config::without_credentials;
+
+/// How the configuration writes every container of an account.
+pub(crate) const ALL_CONTAINERS: &str = "/*";
+
+/// Hexadecimal digits of [`Mapping::id`].
+const ID_DIGITS: usize = 12;
+/// Hexadecimal digits of [`Mapping::identity`].
+const IDENTITY_DIGITS: usize = 32;
 
 /// One element of `containers`.
 #[derive(Clone, Debug)]
@@ -39,6 +50,12 @@ pub struct Mapping {
     pub selection: SelectionCriteria,
     /// How long a copy lives.
     pub remote_delete_after: Option<Duration>,
+    /// How fast the remote may be used, over all workers.
+    pub limits: Limits,
+    /// When deletes are held until somebody has looked; `None` lets all through.
+    pub delete_limit: Option<DeleteLimit>,
+    /// How many earlier mappings of the configuration differ from this one in nothing that makes its id.
+    pub repetition: usize,
 }
 
 /// Which containers of an account a mapping is about.
@@ -48,6 +65,24 @@ pub enum ContainerSelector {
     One(String),
     /// Every container of the account, `/*` in the configuration.
     All,
+}
+
+impl ContainerSelector {
+    /// As it is written in the configuration.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::One(name) => name,
+            Self::All => ALL_CONTAINERS,
+        }
+    }
+
+    /// Whether the container is one of those selected.
+    pub fn covers(&self, container: &str) -> bool {
+        match self {
+            Self::One(name) => name == container,
+            Self::All => true,
+        }
+    }
 }
 
 /// An S3 bucket and how to reach it.
@@ -80,6 +115,13 @@ pub enum Addressing {
 }
 
 impl S3Remote {
+    /// The bucket for people, such as `https://s3.example.org/bucket` or `AWS S3/bucket`. Shows no credentials.
+    pub fn label(&self) -> String {
+        let endpoint = self.endpoint.as_deref().map(without_credentials);
+        let endpoint = endpoint.as_deref().map_or("AWS S3", |endpoint| endpoint.trim_end_matches('/'));
+        format!("{endpoint}/{}", self.bucket)
+    }
+
     /// Whether the remote is Amazon's: no endpoint, or one below `amazonaws.com`.
     pub fn is_amazon(&self) -> bool {
         let Some(endpoint) = &self.endpoint else {
@@ -136,23 +178,62 @@ impl Mapping {
             Some(flag(self.propagate_delete)),
             delete_after.as_deref(),
         ];
-        let mut digest = Sha256::new();
-        for field in fields {
-            // Absent and empty differ, and no field can run into the next.
-            match field {
-                None => digest.update(b"-;"),
-                Some(text) => digest.update(format!("{}:{text};", text.len())),
-            }
+        digest(&fields, IDENTITY_DIGITS)
+    }
+
+    /// The name of the mapping towards operators and the control plane: 12 hexadecimal digits that stand for local
+    /// containers, endpoint, bucket and prefix. It survives every change of policy and of credentials.
+    ///
+    /// Mappings of one configuration that agree in all that (and differ in what they leave out, say) get `-2`, `-3` and
+    /// so on behind it, in their order.
+    pub fn id(&self) -> String {
+        let id = self.id_digits();
+        match self.repetition {
+            0 => id,
+            earlier => format!("{id}-{}", earlier + 1),
         }
-        let mut identity = hex::encode(digest.finalize());
-        identity.truncate(32);
-        identity
+    }
+
+    /// The id without what tells repetitions apart.
+    pub(crate) fn id_digits(&self) -> String {
+        let fields = [
+            Some(self.account.as_str()),
+            Some(self.container.as_str()),
+            self.remote.endpoint.as_deref(),
+            Some(self.remote.bucket.as_str()),
+            self.custom_prefix.as_deref().map(effective_prefix),
+        ];
+        digest(&fields, ID_DIGITS)
+    }
+
+    /// Account and containers for people, such as `AUTH_test/photos` or `AUTH_test/*`.
+    pub fn label(&self) -> String {
+        label(&self.account, self.container.as_str())
     }
 
     /// The keys of one of the mapping's containers.
     pub fn key_mapping(&self, container: &str) -> KeyMapping {
         KeyMapping::new(&self.account, container, self.custom_prefix.as_deref())
     }
+}
+
+/// Account and containers for people.
+pub(crate) fn label(account: &str, container: &str) -> String {
+    format!("{account}/{}", container.trim_start_matches('/'))
+}
+
+/// The first hexadecimal digits of a digest. Absent and empty fields differ, and no field can run into the next.
+fn digest(fields: &[Option<&str>], digits: usize) -> String {
+    let mut digest = Sha256::new();
+    for field in fields {
+        match field {
+            None => digest.update(b"-;"),
+            Some(text) => digest.update(format!("{}:{text};", text.len())),
+        }
+    }
+    let mut text = hex::encode(digest.finalize());
+    text.truncate(digits);
+    text
 }
 
 fn flag(value: bool) -> &'static str {
@@ -195,6 +276,9 @@ mod tests {
             exclude: None,
             selection: SelectionCriteria::default(),
             remote_delete_after: None,
+            limits: Limits::default(),
+            delete_limit: Some(DeleteLimit::default()),
+            repetition: 0,
         }
     }
 
@@ -265,6 +349,67 @@ mod tests {
         assert_eq!(other.identity("c"), mapping().identity("c"));
         let prefixed = |prefix: &str| Mapping { custom_prefix: Some(prefix.to_owned()), ..mapping() };
         assert_eq!(prefixed("/p/").identity("c"), prefixed("p").identity("c"));
+    }
+
+    #[test]
+    fn ids_name_what_goes_where_and_outlive_every_change_of_policy() {
+        // Operators' switches and the control plane's records are kept under it.
+        assert_eq!(mapping().id(), "d4d7a638ff6b");
+        let kept: [fn(&mut Mapping); 6] = [
+            |mapping| mapping.path = "containers[7]".to_owned(),
+            |mapping| mapping.exclude = ExcludePattern::parse("a").unwrap(),
+            |mapping| mapping.retain_local = false,
+            |mapping| mapping.copy_after = Duration::from_secs(1),
+            |mapping| mapping.delete_limit = None,
+            |mapping| mapping.remote.region = Some("eu-west-1".to_owned()),
+        ];
+        for change in kept {
+            let mut other = mapping();
+            change(&mut other);
+            assert_eq!(other.id(), mapping().id(), "{other:?}");
+        }
+        let others: [fn(&mut Mapping); 6] = [
+            |mapping| mapping.account = "AUTH_other".to_owned(),
+            |mapping| mapping.container = ContainerSelector::One("c".to_owned()),
+            |mapping| mapping.remote.endpoint = Some("http://a".to_owned()),
+            |mapping| mapping.remote.bucket = "other".to_owned(),
+            |mapping| mapping.custom_prefix = Some(String::new()),
+            |mapping| mapping.repetition = 1,
+        ];
+        let mut ids = BTreeSet::from([mapping().id()]);
+        for change in others {
+            let mut other = mapping();
+            change(&mut other);
+            assert!(ids.insert(other.id()), "{other:?}");
+        }
+        assert!(ids.contains(&format!("{}-2", mapping().id())));
+    }
+
+    #[test]
+    fn labels_are_for_people_and_show_no_credentials() {
+        assert_eq!(mapping().label(), "AUTH_test/*");
+        let one = Mapping { container: ContainerSelector::One("photos".to_owned()), ..mapping() };
+        assert_eq!(one.label(), "AUTH_test/photos");
+        for (endpoint, label) in [
+            (None, "AWS S3/b"),
+            (Some("https://s3.example.org"), "https://s3.example.org/b"),
+            (Some("https://s3.example.org/base/"), "https://s3.example.org/base/b"),
+            (Some("https://user:hunter2@s3.example.org"), "https://***@s3.example.org/b"),
+        ] {
+            assert_eq!(remote(endpoint).label(), label);
+        }
+    }
+
+    #[test]
+    fn limits_do_not_change_the_identity() {
+        let rates = crate::limits::Rates { concurrency: Some(1), ..Default::default() };
+        let limited = Mapping {
+            limits: Limits::new(rates, Vec::new()),
+            delete_limit: None,
+            repetition: 1,
+            ..mapping()
+        };
+        assert_eq!(limited.identity("c"), mapping().identity("c"));
     }
 
     #[test]

@@ -10,22 +10,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::reader::{Report, Section};
-use self::url_check::without_credentials;
+use crate::limits::Limits;
 use crate::mapping::Mapping;
 
 mod containers;
 mod global;
+mod limits;
+mod mappings;
 mod problem;
 mod reader;
 mod remote;
 mod similar;
 mod url_check;
 
+pub(crate) use containers::KEYS as MAPPING_KEYS;
+pub(crate) use global::KEYS as GLOBAL_KEYS;
+pub use mappings::RefusedMapping;
+pub(crate) use mappings::comparable;
 pub use problem::ConfigProblem;
-pub(crate) use problem::describe;
+pub(crate) use problem::{describe, path_part};
+pub(crate) use remote::shows_where;
+pub(crate) use similar::most_similar;
+pub(crate) use url_check::without_credentials;
 
 /// Everything the configuration file says, checked.
 #[derive(Clone)]
@@ -66,6 +75,8 @@ pub struct SyncConfig {
     pub https_proxy: Option<String>,
     /// `statsd_host`, `statsd_port`, `statsd_prefix`
     pub statsd: Option<Statsd>,
+    /// `limits`: how fast remotes may be used, over all mappings and all workers.
+    pub limits: Limits,
 }
 
 /// How much is logged.
@@ -142,24 +153,57 @@ pub struct ParsedConfig {
 /// # Errors
 /// Every problem of the file, each with its JSON path. Never shows a secret.
 pub fn parse_sync_config(text: &str) -> Result<ParsedConfig, Vec<ConfigProblem>> {
-    let single = |path: String, found: String, allowed: &str| {
-        vec![ConfigProblem { path, found, allowed: allowed.to_owned() }]
+    let members = parse_members(text).map_err(|problem| vec![problem])?;
+    read_members(&members, Purpose::Standalone).map(|(parsed, _)| parsed)
+}
+
+/// What a document is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is all that a worker has.
+    Standalone,
+    /// The control plane hands it out: what belongs to single nodes may be missing.
+    ControlPlane,
+    /// A node got it from the control plane: mappings are refused one by one.
+    Node,
+}
+
+/// Parses the text of a JSON object.
+pub(crate) fn parse_members(text: &str) -> Result<Map<String, Value>, ConfigProblem> {
+    let problem = |path: String, found: String, allowed: &str| ConfigProblem {
+        path,
+        found,
+        allowed: allowed.to_owned(),
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let document: Value = serde_json::from_str(text).map_err(|error| {
         let path = format!("line {}, column {}", error.line(), error.column());
-        single(path, format!("no JSON: {error}"), "a JSON document")
+        problem(path, format!("no JSON: {error}"), "a JSON document")
     })?;
-    let Value::Object(members) = &document else {
-        let path = "(document)".to_owned();
-        return Err(single(path, describe(&document), "a JSON object"));
-    };
+    match document {
+        Value::Object(members) => Ok(members),
+        other => Err(problem("(document)".to_owned(), describe(&other), "a JSON object")),
+    }
+}
+
+/// Reads a document into types.
+pub(crate) fn read_members(
+    members: &Map<String, Value>,
+    purpose: Purpose,
+) -> Result<(ParsedConfig, Vec<RefusedMapping>), Vec<ConfigProblem>> {
     let mut report = Report::default();
-    let config = global::read(&mut Section::new(String::new(), members, &mut report));
+    let read = global::read(&mut Section::new(String::new(), members, &mut report), purpose);
     let warnings = report.into_result()?;
     // Without a problem everything required was there.
-    let config = config.ok_or_else(Vec::new)?;
-    Ok(ParsedConfig { config, warnings })
+    let (config, refused) = read.ok_or_else(Vec::new)?;
+    Ok((ParsedConfig { config, warnings }, refused))
+}
+
+impl SyncConfig {
+    /// The ids of `mappings`, in their order, each different.
+    pub fn mapping_ids(&self) -> Vec<String> {
+        self.mappings.iter().map(|mapping| mapping.id()).collect()
+    }
 }
 
 /// Hides what proxies' URLs hold before an `@`.
@@ -186,6 +230,7 @@ impl fmt::Debug for SyncConfig {
             .field("http_proxy", &proxy(&self.http_proxy))
             .field("https_proxy", &proxy(&self.https_proxy))
             .field("statsd", &self.statsd)
+            .field("limits", &self.limits)
             .finish()
     }
 }

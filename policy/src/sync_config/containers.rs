@@ -1,28 +1,21 @@
-//! Reads `containers`, and checks the mappings against each other.
+//! Reads one element of `containers`.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use url::Url;
-
-use super::problem::{describe, quoted};
-use super::reader::{Report, Section, Unit};
-use super::remote;
+use super::problem::quoted;
+use super::reader::{Section, Unit};
+use super::{limits, remote};
 use crate::exclude::ExcludePattern;
-use crate::key_mapping::{MAX_KEY_BYTES, effective_prefix};
-use crate::mapping::{ContainerSelector, Mapping};
+use crate::key_mapping::MAX_KEY_BYTES;
+use crate::mapping::{ALL_CONTAINERS, ContainerSelector, Mapping};
 use crate::selection::SelectionCriteria;
 
-/// Every container of an account.
-const ALL_CONTAINERS: &str = "/*";
 /// Swift's limit for the names of accounts and containers, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 /// The shortest expiration that is a whole day after rounding.
 const SHORTEST_EXPIRATION: Duration = Duration::from_secs(43_200);
 
-const KEYS: [&str; 35] = [
+pub(crate) const KEYS: [&str; 37] = [
     "account",
     "auth_type",
     "aws_addressing_style",
@@ -36,8 +29,10 @@ const KEYS: [&str; 35] = [
     "convert_dlo",
     "copy_after",
     "custom_prefix",
+    "delete_limit",
     "encryption",
     "exclude_pattern",
+    "limits",
     "merge_namespaces",
     "min_segment_size",
     "project_domain_name",
@@ -85,6 +80,8 @@ pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {
     let exclude = read_exclude(section);
     let selection = read_selection(section);
     let remote_delete_after = read_remote_delete_after(section);
+    let limits = limits::read(section);
+    let delete_limit = limits::read_delete_limit(section);
     Some(Mapping {
         path: section.path().to_owned(),
         account: account?,
@@ -98,6 +95,9 @@ pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {
         exclude,
         selection,
         remote_delete_after,
+        limits,
+        delete_limit,
+        repetition: 0,
     })
 }
 
@@ -177,95 +177,4 @@ fn read_remote_delete_after(section: &mut Section<'_>) -> Option<Duration> {
         return None;
     }
     Some(after)
-}
-
-/// Reads all of `containers`.
-pub(super) fn read_all(elements: &[Value], report: &mut Report) -> Vec<Arc<Mapping>> {
-    let mut mappings = Vec::new();
-    for (index, element) in elements.iter().enumerate() {
-        let path = format!("containers[{index}]");
-        match element {
-            Value::Object(members) => {
-                mappings.extend(read_mapping(&mut Section::new(path, members, report)));
-            }
-            other => report.problem(&path, &describe(other), "an object that describes a mapping"),
-        }
-    }
-    let mappings = without_repetitions(mappings, report);
-    check_targets(&mappings, report);
-    mappings.into_iter().map(Arc::new).collect()
-}
-
-fn container_name(mapping: &Mapping) -> &str {
-    match &mapping.container {
-        ContainerSelector::One(name) => name,
-        ContainerSelector::All => ALL_CONTAINERS,
-    }
-}
-
-/// Drops a mapping that says what an earlier one says.
-fn without_repetitions(mappings: Vec<Mapping>, report: &mut Report) -> Vec<Mapping> {
-    let mut first_with_identity: BTreeMap<String, String> = BTreeMap::new();
-    let mut kept = Vec::with_capacity(mappings.len());
-    for mapping in mappings {
-        let identity = mapping.identity(container_name(&mapping));
-        if let Some(first) = first_with_identity.get(&identity) {
-            let found = format!("the same mapping as {first}, which is used");
-            report.warning(&mapping.path, &found, "each mapping once");
-            continue;
-        }
-        first_with_identity.insert(identity, mapping.path.clone());
-        kept.push(mapping);
-    }
-    kept
-}
-
-/// Finds mappings of different containers whose objects would have the same keys.
-fn check_targets(mappings: &[Mapping], report: &mut Report) {
-    let mut first_with_target: BTreeMap<(String, &str, &str), &Mapping> = BTreeMap::new();
-    let prefixed = || {
-        mappings.iter().filter_map(|mapping| {
-            let prefix = effective_prefix(mapping.custom_prefix.as_deref()?);
-            Some((mapping, endpoint_key(mapping), mapping.remote.bucket.as_str(), prefix))
-        })
-    };
-    for (mapping, endpoint, bucket, prefix) in prefixed() {
-        let first = first_with_target.entry((endpoint, bucket, prefix)).or_insert(mapping);
-        if is_same_container(first, mapping) {
-            continue;
-        }
-        let path = format!("{}.custom_prefix", mapping.path);
-        let found = format!("{}, the bucket and prefix of {}", quoted(prefix), first.path);
-        let allowed = "a prefix of its own: containers that share one overwrite each other's objects";
-        report.problem(&path, &found, allowed);
-    }
-    for (mapping, endpoint, bucket, prefix) in prefixed().filter(|(.., prefix)| !prefix.is_empty()) {
-        let slashes = prefix.match_indices('/').filter_map(|(at, _)| prefix.get(..at));
-        for parent in slashes.chain([""]) {
-            let Some(outer) = first_with_target.get(&(endpoint.clone(), bucket, parent)) else {
-                continue;
-            };
-            if is_same_container(outer, mapping) {
-                continue;
-            }
-            let path = format!("{}.custom_prefix", mapping.path);
-            let found = format!("{}, which lies within the prefix of {}", quoted(prefix), outer.path);
-            let allowed = "a prefix outside, unless the names of objects keep them apart";
-            report.warning(&path, &found, allowed);
-        }
-    }
-}
-
-fn is_same_container(one: &Mapping, other: &Mapping) -> bool {
-    one.account == other.account && one.container == other.container
-}
-
-/// The endpoint in one spelling.
-fn endpoint_key(mapping: &Mapping) -> String {
-    let Some(endpoint) = &mapping.remote.endpoint else {
-        return String::new();
-    };
-    let spelled = Url::parse(endpoint).map(String::from);
-    let spelled = spelled.unwrap_or_else(|_| endpoint.clone());
-    spelled.trim_end_matches('/').to_owned()
 }

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::containers;
 use super::problem::describe;
 use super::reader::{Section, Unit};
 use super::url_check::{is_plain_url, is_proxy_url, without_credentials};
 use super::{LogFormat, LogLevel, Statsd, SyncConfig, Syslog, SyslogProtocol};
+use super::{Purpose, RefusedMapping, limits, mappings};
 
+/// Where the original's documentation puts the devices.
+const USUAL_DEVICES: &str = "/srv/node";
+const USUAL_STATUS_DIR: &str = "/var/lib/swift-s3-sync";
+const USUAL_ITEMS_CHUNK: u32 = 1000;
 const DEFAULT_SWIFT_DIR: &str = "/etc/swift";
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_WORKERS: usize = 10;
@@ -24,7 +28,7 @@ const PATH_RULE: &str = "a path";
 const CHUNK_RULE: &str = "a whole number from 1 to 4294967295";
 const HOST_RULE: &str = "the name or address of a host";
 
-const KEYS: [&str; 25] = [
+pub(crate) const KEYS: [&str; 26] = [
     "bulk_process",
     "containers",
     "devices",
@@ -35,6 +39,7 @@ const KEYS: [&str; 25] = [
     "internal_client_path",
     "internal_url",
     "items_chunk",
+    "limits",
     "log_file",
     "log_format",
     "log_level",
@@ -64,17 +69,14 @@ const LOG_LEVELS: [(&str, LogLevel); 9] = [
     ("notset", LogLevel::Trace),
 ];
 
-/// Reads the whole document; `None` if something required is missing or wrong, which is then reported.
-pub(super) fn read(section: &mut Section<'_>) -> Option<SyncConfig> {
+/// Reads the whole document, and which mappings of it are refused; `None` if something required is missing or wrong,
+/// which is then reported.
+pub(super) fn read(section: &mut Section<'_>, purpose: Purpose) -> Option<(SyncConfig, Vec<RefusedMapping>)> {
     section.warn_of_unknown_keys(&KEYS);
-    let devices = required_path(section, "devices");
-    let status_dir = required_path(section, "status_dir");
-    let items_chunk = if section.value("items_chunk").is_some() {
-        section.integer("items_chunk", 1..=u32::MAX)
-    } else {
-        section.missing("items_chunk", CHUNK_RULE, &KEYS);
-        None
-    };
+    let is_complete = purpose == Purpose::Standalone;
+    let devices = read_path(section, "devices", (!is_complete).then_some(USUAL_DEVICES));
+    let status_dir = read_path(section, "status_dir", (!is_complete).then_some(USUAL_STATUS_DIR));
+    let items_chunk = read_items_chunk(section, (!is_complete).then_some(USUAL_ITEMS_CHUNK));
     let swift_dir = section.file_path("swift_dir").unwrap_or(DEFAULT_SWIFT_DIR);
     let poll_interval = section.positive_span("poll_interval");
     let workers = read_workers(section, "workers");
@@ -96,8 +98,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<SyncConfig> {
     let statsd = read_statsd(section);
     check_keys_of_others(section);
     let elements = section.list("containers", "a list of mappings");
-    let mappings = containers::read_all(elements, section.report());
-    Some(SyncConfig {
+    let mut refused = Vec::new();
+    let singles = (purpose == Purpose::Node).then_some(&mut refused);
+    let mappings = mappings::read_all(elements, section.report(), singles);
+    let limits = limits::read(section);
+    let config = SyncConfig {
         devices: devices?,
         status_dir: status_dir?,
         swift_dir: swift_dir.into(),
@@ -116,14 +121,30 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<SyncConfig> {
         http_proxy,
         https_proxy,
         statsd,
-    })
+        limits,
+    };
+    Some((config, refused))
 }
 
-fn required_path(section: &mut Section<'_>, key: &str) -> Option<PathBuf> {
-    if section.value(key).is_none() {
+/// A path that is required if there is no usual one.
+fn read_path(section: &mut Section<'_>, key: &str, usual: Option<&str>) -> Option<PathBuf> {
+    if section.value(key).is_some() {
+        return section.file_path(key).map(PathBuf::from);
+    }
+    if usual.is_none() {
         section.missing(key, PATH_RULE, &KEYS);
     }
-    section.file_path(key).map(PathBuf::from)
+    usual.map(PathBuf::from)
+}
+
+fn read_items_chunk(section: &mut Section<'_>, usual: Option<u32>) -> Option<u32> {
+    if section.value("items_chunk").is_some() {
+        return section.integer("items_chunk", 1..=u32::MAX);
+    }
+    if usual.is_none() {
+        section.missing("items_chunk", CHUNK_RULE, &KEYS);
+    }
+    usual
 }
 
 fn read_workers(section: &mut Section<'_>, key: &str) -> usize {

@@ -59,7 +59,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// A text as a part of a path: cut, with control characters escaped, without quotes.
-pub(super) fn path_part(text: &str) -> String {
+pub(crate) fn path_part(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(MAX_SHOWN_CHARACTERS)

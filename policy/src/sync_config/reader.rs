@@ -33,6 +33,25 @@ impl Report {
         push(&mut self.warnings, path, found, allowed);
     }
 
+    /// Takes over what another report has.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for ConfigProblem { path, found, allowed } in other.problems {
+            self.problem(&path, &found, &allowed);
+        }
+        for ConfigProblem { path, found, allowed } in other.warnings {
+            self.warning(&path, &found, &allowed);
+        }
+    }
+
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Takes the problems out of it.
+    pub(super) fn take_problems(&mut self) -> Vec<ConfigProblem> {
+        std::mem::take(&mut self.problems)
+    }
+
     /// The warnings if there is no problem, else the problems.
     pub(super) fn into_result(self) -> Result<Vec<ConfigProblem>, Vec<ConfigProblem>> {
         if self.problems.is_empty() { Ok(self.warnings) } else { Err(self.problems) }
@@ -164,6 +183,23 @@ impl<'s> Section<'s> {
             self.reject_number(key, value, &allowed);
         }
         number
+    }
+
+    /// A whole number within a range, `Some(None)` for `null`; `None` if it is absent or wrong.
+    pub(super) fn whole_or_null(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Option<u64>> {
+        let value = self.lookup(key, Null::IsValue)?;
+        if value.is_null() {
+            return Some(None);
+        }
+        let number = value.as_u64().filter(|number| range.contains(number));
+        if number.is_none() {
+            let allowed = match *range.end() {
+                u64::MAX => format!("a whole number of at least {}", range.start()),
+                end => format!("a whole number from {} to {end}", range.start()),
+            };
+            self.reject_number(key, value, &allowed);
+        }
+        number.map(Some)
     }
 
     /// A port.

@@ -176,19 +176,27 @@ fn read_secret(section: &mut Section<'_>, key: &str) -> Option<SecretSource> {
     let value = section.value(key)?;
     let source = match value {
         Value::String(text) => is_secret(text).then(|| SecretSource::Inline(Secret::new(text))),
-        Value::Object(members) if members.len() == 1 => {
-            let text_of = |name: &str| members.get(name).and_then(Value::as_str);
-            let file = text_of("file").filter(|path| path.starts_with('/') && !path.contains('\0'));
-            let variable = text_of("env").filter(|name| is_variable(name));
-            file.map(|path| SecretSource::File(path.into()))
-                .or_else(|| variable.map(|name| SecretSource::Env(name.to_owned())))
-        }
-        _ => None,
+        _ => elsewhere(value),
     };
     if source.is_none() {
         section.reject(key, &describe_secret(value), SECRET);
     }
     source
+}
+
+/// Where a secret is that the configuration does not hold itself.
+fn elsewhere(value: &Value) -> Option<SecretSource> {
+    let members = value.as_object().filter(|members| members.len() == 1)?;
+    let text_of = |name: &str| members.get(name).and_then(Value::as_str);
+    let file = text_of("file").filter(|path| path.starts_with('/') && !path.contains('\0'));
+    let variable = text_of("env").filter(|name| is_variable(name));
+    file.map(|path| SecretSource::File(path.into()))
+        .or_else(|| variable.map(|name| SecretSource::Env(name.to_owned())))
+}
+
+/// Whether the value of a secret says where the secret is, and holds nothing of it.
+pub(crate) fn shows_where(value: &Value) -> bool {
+    elsewhere(value).is_some()
 }
 
 /// A secret goes into header lines, where a control character would end it or break them.

@@ -6,7 +6,7 @@ const MAX_DISTANCE: usize = 2;
 const MAX_KEY_CHARACTERS: usize = 64;
 
 /// The candidate that differs from `word` least, in at most two letters; hyphens and case do not count.
-pub(super) fn most_similar<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn most_similar<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     let word = normalised(word)?;
     candidates
         .filter_map(|candidate| {

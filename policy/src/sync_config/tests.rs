@@ -486,6 +486,9 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("syslog"),
         Just("file"),
         Just("workers"),
+        Just("limits"),
+        Just("timetable"),
+        Just("delete_limit"),
         Just("odd"),
     ];
     leaf.prop_recursive(4, 48, 6, move |inner| {

@@ -29,7 +29,7 @@ fn parsed(text: &str, schemes: &[&str]) -> Option<Url> {
 }
 
 /// The text with whatever stands before an `@` hidden, whether it is a URL or not.
-pub(super) fn without_credentials(text: &str) -> String {
+pub(crate) fn without_credentials(text: &str) -> String {
     match text.rsplit_once('@') {
         None => text.to_owned(),
         Some((before, host)) => {
