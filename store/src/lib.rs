@@ -3,6 +3,7 @@
 //! * [`object_store`]: the [`ObjectStore`] trait and what its methods take and give
 //! * [`body`]: the streamed body of an upload
 //! * [`error`]: [`StoreError`] and its [`ErrorKind`]
+//! * [`limited`]: a store that keeps to rates
 //! * [`metering`]: counts of requests sent, by operation
 //! * [`s3`]: the provider for everything that speaks the S3 protocol
 //!
@@ -11,12 +12,14 @@
 
 pub mod body;
 pub mod error;
+pub mod limited;
 pub mod metering;
 pub mod object_store;
 pub mod s3;
 
 pub use body::{Body, BoxError};
 pub use error::{ErrorKind, StoreError};
+pub use limited::{Limited, RateGate};
 pub use metering::RequestCounts;
 pub use object_store::{ListEntry, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
 pub use s3::{S3Settings, StaticCredentials, open};

@@ -6,7 +6,7 @@
 mod classify;
 mod credentials;
 mod direct_put;
-mod guarded_body;
+pub(crate) mod guarded_body;
 mod lifecycle;
 mod listing;
 mod setup;

@@ -13,8 +13,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use servers::{FileServer, IDENTITY, MotoServer, SECRET};
 use support::{hex_md5, metadata, put_of, settings};
-use swift_s3_policy::LifecyclePlan;
-use swift_s3_store::{ErrorKind, ObjectStore, PutObject, S3Settings, StaticCredentials, body};
+use swift_s3_policy::{LifecyclePlan, Rates};
+use swift_s3_store::{
+    ErrorKind, Limited, ObjectStore, PutObject, RateGate, S3Settings, StaticCredentials, body,
+};
 
 /// What a server is known not to do.
 struct Quirks {
@@ -75,14 +77,27 @@ async fn open(url: &str, bucket: &str) -> Arc<dyn ObjectStore> {
 async fn s3s_fs_conforms() {
     let server = FileServer::start().await;
     server.create_bucket("conformance");
-    conforms(&server.url, &FILE_SERVER).await;
+    conforms(&server.url, &FILE_SERVER, |store| store).await;
+}
+
+#[tokio::test]
+async fn a_store_behind_gates_conforms() {
+    let server = FileServer::start().await;
+    server.create_bucket("conformance");
+    let rates =
+        Rates { requests_per_second: Some(5_000), bytes_per_second: Some(50_000_000), ..Rates::default() };
+    let behind_gates = |store| -> Arc<dyn ObjectStore> {
+        let gates = vec![Arc::new(RateGate::new(rates)), Arc::new(RateGate::default())];
+        Arc::new(Limited::new(store, gates))
+    };
+    conforms(&server.url, &FILE_SERVER, behind_gates).await;
 }
 
 #[tokio::test]
 async fn moto_conforms() {
     let server = MotoServer::start().await;
     create_bucket(&server.url, "conformance").await;
-    conforms(&server.url, &MOTO).await;
+    conforms(&server.url, &MOTO, |store| store).await;
 }
 
 /// The store creates no buckets, so the SDK does.
@@ -97,8 +112,9 @@ async fn create_bucket(url: &str, bucket: &str) {
     aws_sdk_s3::Client::from_conf(config).create_bucket().bucket(bucket).send().await.unwrap();
 }
 
-async fn conforms(url: &str, quirks: &Quirks) {
-    let store = open(url, "conformance").await;
+/// Checks everything with what `wrap` makes of the store.
+async fn conforms(url: &str, quirks: &Quirks, wrap: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) {
+    let store = wrap(open(url, "conformance").await);
     let store = &*store;
     tells_apart_what_can_be_reached(url, quirks).await;
     stores_and_describes(store).await;

@@ -1,0 +1,67 @@
+//! Limits against a server: what arrives is what was sent, only later.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream;
+use support::{Answer, metadata, open_at, put_of, serve};
+use swift_s3_policy::Rates;
+use swift_s3_store::{ErrorKind, Limited, ObjectStore, PutObject, RateGate, body};
+
+#[tokio::test]
+async fn a_slow_upload_arrives_whole_with_its_length() {
+    let server = serve(|_, _| Answer::new(200).header("etag", "\"e\"")).await;
+    let gate = RateGate::new(Rates { bytes_per_second: Some(100_000), ..Rates::default() });
+    let store = Limited::new(open_at(&server).await, vec![Arc::new(gate)]);
+    let content: Vec<u8> = (0..100_000_u32).map(|place| place.to_le_bytes()[1]).collect();
+    let frames: Vec<_> =
+        content.chunks(65_536).map(|frame| Ok::<_, std::io::Error>(Bytes::copy_from_slice(frame))).collect();
+    let put = PutObject {
+        length: 100_000,
+        content_md5: None,
+        metadata: metadata("a/b", &[]),
+        body: body::from_stream(stream::iter(frames)),
+    };
+    let started = Instant::now();
+    let receipt = store.put("k", put).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(850), "{:?}", started.elapsed());
+    assert_eq!(receipt.etag.as_deref(), Some("e"));
+    let request = server.only();
+    assert!(request.complete && request.body == content);
+    assert_eq!(request.header("content-length"), Some("100000"));
+    assert_eq!(request.header("transfer-encoding"), None);
+    assert_eq!(store.requests().put, 1);
+}
+
+#[tokio::test]
+async fn a_limited_upload_that_is_wrong_never_arrives_in_full() {
+    for (length, given) in [(1000, 999), (1000, 1001)] {
+        let server = serve(|_, _| Answer::new(200)).await;
+        let gate = RateGate::new(Rates { bytes_per_second: Some(100_000), ..Rates::default() });
+        let store = Limited::new(open_at(&server).await, vec![Arc::new(gate)]);
+        let put = PutObject { length, ..put_of("") };
+        let error =
+            store.put("k", PutObject { body: body::from_bytes(vec![0; given]), ..put }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Body, "{error}");
+        assert!(server.captured().iter().all(|request| !request.complete));
+    }
+}
+
+#[tokio::test]
+async fn requests_reach_the_server_no_faster_than_allowed() {
+    let server = serve(|_, _| Answer::new(204)).await;
+    let gate = RateGate::new(Rates { requests_per_second: Some(20), ..Rates::default() });
+    let store = Limited::new(open_at(&server).await, vec![Arc::new(gate)]);
+    let started = Instant::now();
+    for _ in 0..12 {
+        store.delete("k").await.unwrap();
+    }
+    // Two at once, ten more at 50 ms each.
+    assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+    assert_eq!(server.captured().len(), 12);
+}
