@@ -117,9 +117,8 @@ fn filter(level: LogLevel) -> EnvFilter {
         LogLevel::Trace => "debug",
         _ => "warn",
     };
-    EnvFilter::new(format!(
-        "{libraries},swift_s3_worker={own},swift_s3_store={own},swift_s3_daemon={own},swift_s3_policy={own},swift_s3_sync={own}"
-    ))
+    // A prefix: all crates of the product begin so.
+    EnvFilter::new(format!("{libraries},swift_s3={own}"))
 }
 
 enum Sink {

@@ -1,5 +1,8 @@
 //! The command line, and the life of the process from its first line to its exit code.
 
+mod controlled;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,11 +11,17 @@ use clap::{Parser, ValueEnum};
 use swift_s3_daemon::logging::{self, LogSettings};
 use swift_s3_daemon::signals::Signals;
 use swift_s3_daemon::statsd::Counters;
-use swift_s3_policy::{ConfigProblem, LogLevel, SyncConfig};
+use swift_s3_policy::document::local_settings;
+use swift_s3_policy::{ConfigProblem, LogLevel, Secret, SecretSource, SyncConfig};
+use tokio::sync::mpsc;
 
+use crate::board::Board;
+use crate::control::{ControlSettings, Link};
 use crate::discover::Discovery;
 use crate::feed::Shared;
-use crate::schedule::{Parts, Scheduler};
+use crate::remote::Remotes;
+use crate::schedule::{Parts, Scheduler, Switch};
+use crate::secrets::resolve;
 use crate::startup::{self, Ground};
 use crate::swift::backend::Backend;
 use crate::swift::container_server::ContainerServers;
@@ -28,6 +37,7 @@ const AFTER_HELP: &str = "\
 Signals:
   SIGTERM, SIGINT  finish transfers for up to 10 s, save progress, exit 0; a second one exits at once
   SIGHUP           read the configuration again; a bad file is told in the log and changes nothing
+                   (with --control nothing: the control plane pushes changes)
 
 Exit status:
   0  stopped as asked, or with --once: every row is carried or waits for its age
@@ -40,9 +50,37 @@ See docs/configuration.md for every key of the file.";
 #[derive(Debug, Parser)]
 #[command(name = "swift-s3-sync", version, after_help = AFTER_HELP)]
 pub struct Arguments {
-    /// The configuration file, sync.json
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_SYNC_CONFIG")]
-    pub config: PathBuf,
+    /// The configuration file, sync.json; with --control, only what belongs to this node is read from it
+    #[arg(long, value_name = "PATH", env = "SWIFT_S3_SYNC_CONFIG", required_unless_present = "control")]
+    pub config: Option<PathBuf>,
+    /// Work under a control plane, which has the configuration and keeps progress: http(s)://HOST:PORT, several for fail-over
+    #[arg(long, value_name = "URL", env = "SWIFT_S3_SYNC_CONTROL", value_delimiter = ',')]
+    pub control: Vec<String>,
+    /// The name of this node towards the control plane; by default the host's name
+    #[arg(long, value_name = "NAME", env = "SWIFT_S3_SYNC_NODE_ID", requires = "control")]
+    pub node_id: Option<String>,
+    /// A file with the token to show to the control plane
+    #[arg(long, value_name = "PATH", env = "SWIFT_S3_SYNC_CONTROL_TOKEN_FILE", requires = "control")]
+    pub control_token_file: Option<PathBuf>,
+    /// Certificate authorities of the control plane, PEM; by default those of the system
+    #[arg(long, value_name = "PATH", env = "SWIFT_S3_SYNC_CONTROL_CA_CERT", requires = "control")]
+    pub control_ca_cert: Option<PathBuf>,
+    /// This node's certificate for the control plane, PEM
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SWIFT_S3_SYNC_CONTROL_CLIENT_CERT",
+        requires = "control_client_key"
+    )]
+    pub control_client_cert: Option<PathBuf>,
+    /// The key of --control-client-cert, PEM
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SWIFT_S3_SYNC_CONTROL_CLIENT_KEY",
+        requires = "control_client_cert"
+    )]
+    pub control_client_key: Option<PathBuf>,
     /// Handle every row that is there now, then exit
     #[arg(long)]
     pub once: bool,
@@ -87,28 +125,43 @@ impl From<Level> for LogLevel {
 /// Runs the program.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let (config, warnings) = match startup::load(&arguments.config) {
+    let (config, local, warnings) = match load(arguments) {
         Ok(loaded) => loaded,
         Err(problems) => return refuse(arguments, &problems),
     };
+    if arguments.check_config {
+        return check(arguments, &config, &warnings);
+    }
     let mut problems = Vec::new();
-    if config.log_file.is_none() && !arguments.console && !arguments.check_config {
+    if config.log_file.is_none() && !arguments.console {
         problems.push(ConfigProblem {
             path: "log_file".into(),
             found: "nothing".into(),
             allowed: "the path of a log file, or start with --console".into(),
         });
     }
-    if arguments.check_config {
-        return check(arguments, &config, &warnings);
-    }
-    let ground = match Ground::prepare(&config) {
-        Ok(ground) if problems.is_empty() => ground,
+    let control = match under_control(arguments, &config) {
+        Ok(control) => control,
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    // With a control plane the rest of the ground is known with its configuration.
+    let lock = match startup::lock(&config.status_dir) {
+        Ok(lock) if problems.is_empty() => lock,
         Ok(_) => return refuse(arguments, &problems),
-        Err(more) => {
-            problems.extend(more);
+        Err(problem) => {
+            problems.push(problem);
+            if control.is_none() {
+                problems.extend(startup::inspect(&config).2);
+            }
             return refuse(arguments, &problems);
         }
+    };
+    let ground = match control.is_none().then(|| Ground::prepare(&config)).transpose() {
+        Ok(ground) => ground,
+        Err(problems) => return refuse(arguments, &problems),
     };
     let log = LogSettings {
         level: arguments.log_level.map_or(config.log_level, LogLevel::from),
@@ -122,24 +175,97 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         return ExitCode::from(EXIT_CONFIGURATION);
     }
     for warning in &warnings {
-        tracing::warn!("{}: {warning}", arguments.config.display());
+        tracing::warn!("{}: {warning}", file(arguments));
     }
-    if config.mappings.is_empty() {
+    if control.is_none() && config.mappings.is_empty() {
         tracing::warn!("the configuration has no containers; nothing to do");
         return ExitCode::SUCCESS;
     }
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => {
-            let code = runtime.block_on(serve(arguments, Arc::new(config), ground));
-            // A DNS lookup or a database read may hang in a blocking thread; everything that matters is saved by now.
-            runtime.shutdown_background();
-            code
-        }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "could not start the runtime");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        let signals = match Signals::install() {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!(%error, "could not install signal handlers");
+                return ExitCode::FAILURE;
+            }
+        };
+        match (control, ground) {
+            (Some(settings), _) => controlled::serve(arguments, settings, config, local, signals).await,
+            (None, Some(ground)) => alone(arguments, Arc::new(config), ground, signals).await,
+            (None, None) => ExitCode::FAILURE,
+        }
+    });
+    // A DNS lookup or a database read may hang in a blocking thread; everything that matters is saved by now.
+    runtime.shutdown_background();
+    drop(lock);
+    code
+}
+
+/// The configuration file; under a control plane what of it belongs to the node, with its text.
+fn load(
+    arguments: &Arguments,
+) -> Result<(SyncConfig, Option<String>, Vec<ConfigProblem>), Vec<ConfigProblem>> {
+    match &arguments.config {
+        Some(path) if arguments.control.is_empty() => {
+            let (config, warnings) = startup::load(path)?;
+            Ok((config, None, warnings))
+        }
+        path => {
+            let text = path.as_deref().map(startup::read_text).transpose()?;
+            let parsed = local_settings(text.as_deref().unwrap_or("{}"))?;
+            Ok((parsed.config, text, parsed.warnings))
         }
     }
+}
+
+/// Where the control plane is, if there is to be one.
+fn under_control(
+    arguments: &Arguments,
+    config: &SyncConfig,
+) -> Result<Option<ControlSettings>, ConfigProblem> {
+    if arguments.control.is_empty() {
+        return Ok(None);
+    }
+    let problem = |path: &str, found: String, allowed: &str| ConfigProblem {
+        path: path.to_owned(),
+        found,
+        allowed: allowed.to_owned(),
+    };
+    let token =
+        arguments.control_token_file.clone().map(|path| resolve(&SecretSource::File(path))).transpose();
+    let token = token
+        .map_err(|error| problem("--control-token-file", error.to_string(), "a file that holds the token"))?;
+    let host =
+        || nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
+    let node_id = arguments.node_id.clone().unwrap_or_else(host);
+    if node_id.is_empty() || node_id.len() > 255 || node_id.chars().any(char::is_control) {
+        return Err(problem("--node-id", format!("{node_id:?}"), "a name of 1 to 255 bytes"));
+    }
+    let settings = ControlSettings {
+        urls: arguments.control.clone(),
+        node_id,
+        token: token.map(Secret::new),
+        ca_cert: arguments.control_ca_cert.clone(),
+        client_identity: arguments.control_client_cert.clone().zip(arguments.control_client_key.clone()),
+        addresses: config.swift_bind_ip.iter().map(ToString::to_string).collect(),
+    };
+    // Read again when it is used; here only to refuse early.
+    settings
+        .endpoints()
+        .map_err(|error| problem("--control", error.to_string(), "the address of a control plane"))?;
+    Ok(Some(settings))
+}
+
+fn file(arguments: &Arguments) -> String {
+    let named = arguments.config.as_ref().map(|path| path.display().to_string());
+    named.unwrap_or_else(|| "settings of this node".to_owned())
 }
 
 fn check(arguments: &Arguments, config: &SyncConfig, warnings: &[ConfigProblem]) -> ExitCode {
@@ -149,36 +275,64 @@ fn check(arguments: &Arguments, config: &SyncConfig, warnings: &[ConfigProblem])
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
-    println!("{}: ok, {} mappings", arguments.config.display(), config.mappings.len());
+    println!("{}: ok, {} mappings", file(arguments), config.mappings.len());
     ExitCode::SUCCESS
 }
 
 fn refuse(arguments: &Arguments, problems: &[ConfigProblem]) -> ExitCode {
-    eprintln!("swift-s3-sync: {}: {} problem(s)", arguments.config.display(), problems.len());
+    eprintln!("swift-s3-sync: {}: {} problem(s)", file(arguments), problems.len());
     for problem in problems {
         eprintln!("  {problem}");
     }
     ExitCode::from(EXIT_CONFIGURATION)
 }
 
-async fn serve(arguments: &Arguments, config: Arc<SyncConfig>, ground: Ground) -> ExitCode {
-    let signals = match Signals::install() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!(%error, "could not install signal handlers");
-            return ExitCode::FAILURE;
-        }
-    };
-    let Ground { topology, status, internal_url, lock } = ground;
+/// Works by the configuration file.
+async fn alone(arguments: &Arguments, config: Arc<SyncConfig>, ground: Ground, signals: Signals) -> ExitCode {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), config = %file(arguments), mappings = config.mappings.len(),
+        devices = %config.devices.display(), once = arguments.once, "started"
+    );
+    let scheduler = Scheduler::new(parts(
+        ground,
+        Arc::clone(&config),
+        arguments.once,
+        Surroundings { is_complete: true, ..Surroundings::default() },
+    ));
+    if arguments.once {
+        return once(scheduler, signals).await;
+    }
+    let path = arguments.config.clone().unwrap_or_default();
+    let running = std::sync::Mutex::new(config);
+    // Nobody gives orders.
+    let (_orders, receiver) = mpsc::channel(1);
+    scheduler.run(signals, Box::new(move || startup::reload(&path, &running)), receiver).await;
+    ExitCode::SUCCESS
+}
+
+async fn once(scheduler: Scheduler, signals: Signals) -> ExitCode {
+    let succeeded = scheduler.run_once(signals).await;
+    if succeeded { ExitCode::SUCCESS } else { ExitCode::from(EXIT_ROWS_FAILED) }
+}
+
+/// What a control plane adds.
+#[derive(Debug, Default)]
+struct Surroundings {
+    link: Option<Link>,
+    board: Arc<Board>,
+    remotes: Arc<Remotes>,
+    worker_count: u32,
+    switches: HashMap<String, Switch>,
+    is_complete: bool,
+}
+
+fn parts(ground: Ground, config: Arc<SyncConfig>, once: bool, around: Surroundings) -> Parts {
+    let Ground { topology, status, internal_url } = ground;
     let counters = Counters::new(config.statsd.as_ref());
     let backend = Backend::default();
     let servers = ContainerServers::new(topology.clone(), backend.clone());
     let local = LocalObjects::new(topology.clone(), backend, internal_url);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), mappings = config.mappings.len(),
-        devices = %config.devices.display(), once = arguments.once, "started"
-    );
-    let scheduler = Scheduler::new(Parts {
+    Parts {
         shared: Shared {
             transfer: Transfer::new(local, topology.clone(), counters.clone()),
             container_servers: servers.clone(),
@@ -187,18 +341,13 @@ async fn serve(arguments: &Arguments, config: Arc<SyncConfig>, ground: Ground) -
         discovery: Discovery::new(&config.devices, topology, servers),
         counters,
         status,
-        config: Arc::clone(&config),
-        once: arguments.once,
-    });
-    let code = if arguments.once {
-        let succeeded = scheduler.run_once(signals).await;
-        if succeeded { ExitCode::SUCCESS } else { ExitCode::from(EXIT_ROWS_FAILED) }
-    } else {
-        let path = arguments.config.clone();
-        let running = std::sync::Mutex::new(config);
-        scheduler.run(signals, Box::new(move || startup::reload(&path, &running))).await;
-        ExitCode::SUCCESS
-    };
-    drop(lock);
-    code
+        config,
+        once,
+        link: around.link,
+        board: around.board,
+        remotes: around.remotes,
+        worker_count: around.worker_count,
+        switches: around.switches,
+        is_complete: around.is_complete,
+    }
 }

@@ -4,27 +4,34 @@
 //! never overlap. The scheduler decides when a pass runs.
 
 mod pass;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
 
 use swift_s3_policy::{Mapping, Timestamp};
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::lane::{Lane, lanes};
+use crate::lane::{Lane, Rows, lanes};
+use crate::mapping_state::MappingState;
+use crate::memory::{FeedName, Memory, Origin};
 use crate::parked::Parked;
 use crate::progress::Progress;
 use crate::remote::RemoteStore;
-use crate::status_file::{SavedFeed, StatusFile};
+use crate::status_file::SavedFeed;
 use crate::swift::container_db::{ContainerDb, ContainerInfo, DbError, DbErrorKind, Row};
 use crate::swift::container_server::ContainerServers;
 use crate::swift::file_stamp::FileStamp;
 use crate::swift::topology::ContainerPlace;
 use crate::transfer::{Hint, Route, Transfer};
+use crate::valve::Valve;
+pub use view::{Tried, View};
 
 /// How far, in ROWIDs, work may run ahead of the saved cursor. After a crash, rows within this distance may have been carried already, so they
 /// are checked before they are sent.
@@ -47,7 +54,7 @@ pub struct Shared {
 #[derive(Clone, Debug)]
 pub struct PassSettings {
     /// Bounds the rows in flight over all mappings.
-    pub permits: Arc<Semaphore>,
+    pub permits: Arc<ArcSwap<Semaphore>>,
     /// Rows in flight per feed.
     pub in_flight: usize,
     /// Rows of other nodes are left alone for this long.
@@ -88,8 +95,15 @@ pub struct Feed {
     pub source: Source,
     /// No other mapping of the container goes to a bucket of the same name.
     pub sole: bool,
-    status: Arc<StatusFile>,
+    /// The mapping's switches and limits.
+    pub mapping: Arc<MappingState>,
+    memory: Memory,
     state: Mutex<Option<State>>,
+    view: std::sync::Mutex<View>,
+    /// What an operator wants tried again.
+    retries: std::sync::Mutex<Vec<Tried>>,
+    rows_done: AtomicU64,
+    bytes_sent: AtomicU64,
     wake: Notify,
     dirty: AtomicBool,
     retired: AtomicBool,
@@ -106,7 +120,10 @@ struct State {
     /// Rows at or below this ROWID may have been carried by somebody before.
     fresh_after: i64,
     carried: Carried,
-    saved: Option<SavedFeed>,
+    valve: Valve,
+    /// Objects of the container, as the database last said.
+    objects: u64,
+    saved: Option<Arc<SavedFeed>>,
 }
 
 #[derive(Debug)]
@@ -129,9 +146,14 @@ struct Carried {
 }
 
 impl State {
+    /// Deletes that are held have lanes of their own, so that live rows can pass them.
+    fn has_deletes_apart(&self) -> bool {
+        self.lanes.iter().all(|state| state.lane.rows != Rows::All)
+    }
+
     /// Ages come from settings that a reload may change.
     fn keep_lanes_current(&mut self, mapping: &Mapping, verification_slack: Duration) {
-        let current = lanes(mapping, verification_slack, self.nodes);
+        let current = lanes(mapping, verification_slack, self.nodes, self.has_deletes_apart());
         for (state, lane) in self.lanes.iter_mut().zip(current) {
             if state.lane != lane {
                 state.lane = lane;
@@ -172,7 +194,7 @@ pub struct PassEnd {
 }
 
 impl Feed {
-    /// A feed that continues from `status`.
+    /// A feed that continues from what `memory` knows.
     #[must_use]
     pub fn new(
         route: Arc<Route>,
@@ -180,7 +202,8 @@ impl Feed {
         identity: String,
         source: Source,
         sole: bool,
-        status: Arc<StatusFile>,
+        mapping: Arc<MappingState>,
+        memory: Memory,
     ) -> Self {
         Self {
             route,
@@ -188,8 +211,13 @@ impl Feed {
             identity,
             source,
             sole,
-            status,
+            mapping,
+            memory,
             state: Mutex::default(),
+            view: std::sync::Mutex::default(),
+            retries: std::sync::Mutex::default(),
+            rows_done: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
             wake: Notify::new(),
             dirty: AtomicBool::new(false),
             retired: AtomicBool::new(false),
@@ -235,28 +263,85 @@ impl Feed {
     /// Walks what is new. See [`pass`].
     pub async fn run(&self, shared: &Shared, settings: &PassSettings, stop: &CancellationToken) -> PassEnd {
         let mut guard = self.state.lock().await;
-        if let Some(until) = self.remote.health.paused_until(tokio::time::Instant::now()) {
-            let rest = until.duration_since(tokio::time::Instant::now());
-            return PassEnd { again_at: Some(now().plus(rest)), broken: true, ..PassEnd::default() };
-        }
         self.dirty.store(false, Ordering::Release);
-        let flushed = self.flush_pending(shared).await;
-        self.note_seen();
+        let flushed = self.flush_pending(&shared.container_servers).await;
         let info = match self.read(|database| database.info()).await {
             Ok(info) => info,
             Err(error) => return self.database_trouble(&error),
         };
-        if guard.as_ref().is_none_or(|state| state.database != info.id) {
-            *guard = Some(self.start(&info, settings));
+        if self.memory.is_stale() {
+            *guard = None;
         }
+        let before = guard.as_ref().filter(|state| state.database != info.id).map(|state| state.objects);
+        if guard.as_ref().is_none_or(|state| state.database != info.id) {
+            *guard = Some(self.start(&info, settings).await);
+        }
+        // Known even if nothing is to be done now, so that it can be told how far behind this is.
+        if let Some(state) = guard.as_ref() {
+            self.publish(state);
+        }
+        if self.mapping.is_paused() {
+            // Whoever resumes meanwhile finds that there is more to do.
+            return PassEnd { more: true, ..PassEnd::default() };
+        }
+        if let Some(until) = self.remote.health.paused_until(tokio::time::Instant::now()) {
+            let rest = until.duration_since(tokio::time::Instant::now());
+            return PassEnd { again_at: Some(now().plus(rest)), broken: true, ..PassEnd::default() };
+        }
+        self.note_seen();
         // Taken out for the walk: after a panic in it, the next one starts from what was saved.
         let Some(mut state) = guard.take() else { return PassEnd::default() };
+        let must_save = self.obey(&mut state, &info, before, settings);
         state.keep_lanes_current(&self.route.mapping, settings.verification_slack);
-        let mut end = pass::Pass::new(self, &mut state, shared, settings, &info).drive(stop).await;
+        let mut end = pass::Pass::new(self, &mut state, shared, settings, &info, must_save).drive(stop).await;
         *guard = Some(state);
         // A single round that left rows in the pending file has not handled everything.
         end.broken |= settings.once && !flushed;
         end
+    }
+
+    /// Takes over what operators asked for since the last pass, and what the delete limit says of a database that replaced another. True when
+    /// that is to be saved.
+    fn obey(
+        &self,
+        state: &mut State,
+        info: &ContainerInfo,
+        objects_before: Option<u64>,
+        settings: &PassSettings,
+    ) -> bool {
+        let limit = self.route.mapping.delete_limit.as_ref();
+        state.objects = info.object_count;
+        let valve_before = state.valve.clone();
+        // What another feed of this database held (under another policy, or of the database that was replaced) is still held.
+        if let Some(held) = self.mapping.held(&self.source.database) {
+            state.valve.hold(held);
+        }
+        if let Some(before) = objects_before {
+            state.valve.note_replacement(limit, before, info.object_count, seconds(now()));
+        }
+        if let Some(held) = state.valve.held()
+            && valve_before.held().is_none()
+        {
+            tracing::error!(account = %self.route.account, container = %self.route.container, because = held.because,
+                "deletes are held until an operator releases them; everything else goes on");
+        }
+        let released_at = if limit.is_none() { u64::MAX } else { self.mapping.released_at() };
+        if state.valve.release(released_at, info.max_row) {
+            tracing::warn!(account = %self.route.account, container = %self.route.container,
+                "deletes that were held are carried now");
+        }
+        for wanted in self.retries.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            state.parked.retry_now(|name, row| wanted.matches(name, row.reason));
+        }
+        self.mapping.set_held(&self.source.database, state.valve.held().cloned());
+        let must_save = state.valve != valve_before;
+        if state.valve.held().is_some() && !state.has_deletes_apart() && self.route.mapping.propagate_delete {
+            let saved = state.saved.take().map(|saved| SavedFeed::clone(&saved));
+            let apart = self.start_from(info, settings, saved, true);
+            let (parked, valve) = (std::mem::take(&mut state.parked), std::mem::take(&mut state.valve));
+            *state = State { parked, valve, ..apart };
+        }
+        must_save
     }
 
     /// A database that went away is somebody's decision; anything else is worth a warning. Either way the poll comes back to it.
@@ -270,16 +355,42 @@ impl Feed {
         PassEnd { again_at: Some(now().plus(Duration::from_secs(10))), broken: true, ..PassEnd::default() }
     }
 
-    fn start(&self, info: &ContainerInfo, settings: &PassSettings) -> State {
-        let nodes = self.source.place.nodes;
-        let lanes = lanes(&self.route.mapping, settings.verification_slack, nodes);
-        let own = &self.source.own;
-        let saved =
-            self.status.saved(&self.identity, &info.id, &self.route.mapping, &lanes, (own, nodes), self.sole);
-        let (cursors, parked) = match &saved {
-            Some(saved) => (saved.start(&lanes, own, nodes), saved.parked.clone()),
-            None => (vec![0; lanes.len()], Parked::default()),
-        };
+    /// How this feed is called towards its memory.
+    fn name(&self, database: &str) -> FeedName {
+        FeedName {
+            identity: self.identity.clone(),
+            database: database.to_owned(),
+            mapping_id: self.mapping.id.clone(),
+            account: self.route.account.clone(),
+            container: self.route.container.clone(),
+        }
+    }
+
+    async fn start(&self, info: &ContainerInfo, settings: &PassSettings) -> State {
+        let mapping = &*self.route.mapping;
+        let (own, nodes) = (&self.source.own, self.source.place.nodes);
+        let lanes = lanes(mapping, settings.verification_slack, nodes, false);
+        let origin = Origin { mapping, lanes: &lanes, own, nodes, sole: self.sole };
+        let saved = self.memory.load(&self.name(&info.id), origin).await;
+        let apart = saved.as_ref().is_some_and(|saved| {
+            saved.is_split() || saved.valve.as_ref().is_some_and(|valve| valve.held().is_some())
+        });
+        self.start_from(info, settings, saved, apart)
+    }
+
+    fn start_from(
+        &self,
+        info: &ContainerInfo,
+        settings: &PassSettings,
+        saved: Option<SavedFeed>,
+        deletes_apart: bool,
+    ) -> State {
+        let (own, nodes) = (&self.source.own, self.source.place.nodes);
+        let lanes = lanes(&self.route.mapping, settings.verification_slack, nodes, deletes_apart);
+        let cursors =
+            saved.as_ref().map_or_else(|| vec![0; lanes.len()], |saved| saved.start(&lanes, own, nodes));
+        let parked = saved.as_ref().map(|saved| saved.parked.clone()).unwrap_or_default();
+        let valve = saved.as_ref().and_then(|saved| saved.valve.clone()).unwrap_or_default();
         // Without a cursor nothing is known of any row; with one, of those that may have been under way when it was saved.
         let fresh_after = match &saved {
             Some(saved) => saved.cursors.values().copied().max().unwrap_or(0).saturating_add(WINDOW),
@@ -307,7 +418,9 @@ impl Feed {
             parked,
             fresh_after: fresh_after.min(info.max_row),
             carried: Carried::default(),
-            saved,
+            valve,
+            objects: info.object_count,
+            saved: saved.map(Arc::new),
         }
     }
 
@@ -319,18 +432,14 @@ impl Feed {
 
     /// Makes the container server move rows that it has set down in the pending file into the database.
     /// True when no row was left there.
-    async fn flush_pending(&self, shared: &Shared) -> bool {
+    pub(crate) async fn flush_pending(&self, servers: &ContainerServers) -> bool {
         if !self.has_pending() {
             return true;
         }
         let mut flushed = false;
         let source = &self.source;
         for replica in source.place.replicas.iter().filter(|replica| replica.is_local) {
-            match shared
-                .container_servers
-                .flush_pending(&source.place, replica, &source.account, &source.container)
-                .await
-            {
+            match servers.flush_pending(&source.place, replica, &source.account, &source.container).await {
                 Ok(_) => flushed = true,
                 // The rows reach the database anyway, when the server next reads it.
                 Err(error) => {
@@ -359,6 +468,11 @@ fn read_blocking<T>(
     query: impl FnOnce(&ContainerDb) -> Result<T, DbError>,
 ) -> Result<T, DbError> {
     query(&ContainerDb::open_read_only(path)?)
+}
+
+/// Whole seconds since the epoch.
+pub(crate) fn seconds(at: Timestamp) -> u64 {
+    at.units() / 100_000
 }
 
 /// The wall clock in Swift's units.

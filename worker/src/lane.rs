@@ -57,16 +57,16 @@ impl Lane {
     }
 }
 
-/// The lanes of a mapping: two without `copy_after`, up to four with it.
+/// The lanes of a mapping: two without `copy_after`, up to four with it, or when `split` asks to have deletes apart.
 #[must_use]
-pub fn lanes(mapping: &Mapping, verification_slack: Duration, nodes: u32) -> Vec<Lane> {
+pub fn lanes(mapping: &Mapping, verification_slack: Duration, nodes: u32, split: bool) -> Vec<Lane> {
     let mut lanes = Vec::with_capacity(4);
     for (share, slack) in [(Share::Own, Duration::ZERO), (Share::Others, verification_slack)] {
         // A replica count of one leaves no share for others; their cursor would only read every row twice.
         if share == Share::Others && nodes <= 1 {
             continue;
         }
-        if mapping.copy_after.is_zero() {
+        if mapping.copy_after.is_zero() && !(split && mapping.propagate_delete) {
             lanes.push(Lane { share, rows: Rows::All, minimum_age: slack });
         } else {
             if mapping.propagate_delete {
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn every_row_belongs_to_exactly_one_lane() {
-        for extra in ["", r#","copy_after":3600"#] {
-            let lanes = lanes(&mapping(extra), Duration::from_secs(60), 3);
+        for (extra, split) in [("", false), ("", true), (r#","copy_after":3600"#, false)] {
+            let lanes = lanes(&mapping(extra), Duration::from_secs(60), 3, split);
             for name in ["obj0", "foo", "café", "a", "b", "c"] {
                 for deleted in [false, true] {
                     let taken = lanes
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn deletes_do_not_wait_for_copy_after() {
-        let lanes = lanes(&mapping(r#","copy_after":3600"#), Duration::from_secs(60), 1);
+        let lanes = lanes(&mapping(r#","copy_after":3600"#), Duration::from_secs(60), 1, false);
         let verdicts: Vec<_> =
             lanes.iter().map(|lane| judge(*lane, row("foo", true, before(1)), &[0], 1, NOW)).collect();
         assert_eq!(verdicts, [Verdict::Take, Verdict::Pass]);

@@ -7,14 +7,21 @@
 //!    [`parked`] which rows are set aside, and [`status_file`] keeps all of it.
 //! 3. [`probe`] asks the remote about many rows with few requests, [`decide`] says what a row asks for, and [`transfer`] does it, with
 //!    [`hashing_body`] proving the bytes on their way.
-//! 4. [`swift`] is everything that touches the local cluster, [`remote`] what is shared of the remote stores.
+//! 4. [`memory`] keeps progress on this node or in the control plane, [`lag`] counts what is left, [`valve`] holds a burst of deletes,
+//!    [`board`] shows what is going on, and [`control`] talks to the control plane.
+//! 5. [`swift`] is everything that touches the local cluster, [`remote`] what is shared of the remote stores.
 
+pub mod board;
 pub mod cli;
+pub mod control;
 pub mod decide;
 pub mod discover;
 pub mod feed;
 pub mod hashing_body;
+pub mod lag;
 pub mod lane;
+pub mod mapping_state;
+pub mod memory;
 pub mod parked;
 pub mod probe;
 pub mod progress;
@@ -26,4 +33,5 @@ pub mod startup;
 pub mod status_file;
 pub mod swift;
 pub mod transfer;
+pub mod valve;
 pub mod watch;

@@ -124,30 +124,53 @@ impl Parked {
         self.rows.remove(name).is_some()
     }
 
-    /// The names whose next try has come, at most `limit` of them, longest due first.
+    /// The names whose next try has come, at most `limit` of them, longest due first. Without deletes if they are held.
     #[must_use]
-    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<(String, ParkedRow)> {
+    pub fn due(&self, now: Timestamp, limit: usize, deletes_held: bool) -> Vec<(String, ParkedRow)> {
         let now = now.units() / 100_000;
-        let mut due: Vec<_> = self.rows.iter().filter(|(_, row)| row.next_try <= now).collect();
+        let is_due = |row: &ParkedRow| row.next_try <= now && !(deletes_held && row.deleted);
+        let mut due: Vec<_> = self.rows.iter().filter(|(_, row)| is_due(row)).collect();
         due.sort_by_key(|(_, row)| row.next_try);
         due.into_iter().take(limit).map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
-    /// When the next row is due, in seconds since the epoch.
+    /// When the next row is due, in seconds since the epoch. Without deletes if they are held.
     #[must_use]
-    pub fn next_due(&self) -> Option<u64> {
-        self.rows.values().map(|row| row.next_try).min()
+    pub fn next_due(&self, deletes_held: bool) -> Option<u64> {
+        let wanted = self.rows.values().filter(|row| !(deletes_held && row.deleted));
+        wanted.map(|row| row.next_try).min()
     }
 
-    /// The lowest ROWID set aside in a share.
-    #[must_use]
-    pub fn lowest(&self, share: Share) -> Option<i64> {
-        self.rows.values().filter(|row| row.share == share).map(|row| row.rowid).min()
+    /// Makes rows due at once, except those that only wait for their time. True when there were any.
+    pub fn retry_now(&mut self, wanted: impl Fn(&str, &ParkedRow) -> bool) -> bool {
+        let mut any = false;
+        for (name, row) in &mut self.rows {
+            if !row.reason.is_waiting() && wanted(name, row) {
+                row.next_try = 0;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Takes over rows of another account of the same feed; of two writes of one name, the newer stays.
+    pub fn absorb(&mut self, other: Self) {
+        for (name, row) in other.rows {
+            if self.rows.get(&name).is_none_or(|known| known.rowid < row.rowid) {
+                self.rows.insert(name, row);
+            }
+        }
     }
 
     /// Every row set aside.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ParkedRow)> {
         self.rows.iter().map(|(name, row)| (name.as_str(), row))
+    }
+}
+
+impl FromIterator<(String, ParkedRow)> for Parked {
+    fn from_iter<I: IntoIterator<Item = (String, ParkedRow)>>(rows: I) -> Self {
+        Self { rows: rows.into_iter().collect() }
     }
 }
 
@@ -195,8 +218,8 @@ mod tests {
     fn is_due_only_after_its_delay() {
         let mut parked = Parked::default();
         parked.fail("a", row(1), &failure(), NOW, 0.0);
-        assert!(parked.due(NOW.plus(Duration::from_secs(59)), 10).is_empty());
-        assert_eq!(parked.due(NOW.plus(Duration::from_secs(60)), 10).len(), 1);
+        assert!(parked.due(NOW.plus(Duration::from_secs(59)), 10, false).is_empty());
+        assert_eq!(parked.due(NOW.plus(Duration::from_secs(60)), 10, false).len(), 1);
     }
 
     #[test]

@@ -74,6 +74,15 @@ impl Reason {
         }
     }
 
+    /// The reason of a word; unknown words are [`Reason::Other`].
+    #[must_use]
+    pub fn from_word(word: &str) -> Self {
+        use serde::de::IntoDeserializer;
+        use serde::de::value::{Error, StrDeserializer};
+        let word: StrDeserializer<'_, Error> = word.into_deserializer();
+        Self::deserialize(word).unwrap_or(Self::Other)
+    }
+
     /// True when the row only waits for its time: such rows are no failures and do not change the exit code.
     #[must_use]
     pub fn is_waiting(self) -> bool {

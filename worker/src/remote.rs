@@ -2,6 +2,7 @@
 //! fail.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct RemoteStore {
     pub store: Arc<dyn ObjectStore>,
     /// Whether it is worth asking.
     pub health: Health,
+    /// A check has succeeded, or the configuration was in force before.
+    pub proven: AtomicBool,
     /// For logs: endpoint and bucket.
     pub label: String,
     /// Held while the bucket's lifecycle rules are read, changed and written back as a whole.
@@ -151,6 +154,7 @@ impl Remotes {
         let opened = Arc::new(RemoteStore {
             store: swift_s3_store::open(&settings).await?,
             health: Health::default(),
+            proven: AtomicBool::new(false),
             label: format!("{}/{}", remote.endpoint.as_deref().unwrap_or("AWS S3"), remote.bucket),
             lifecycle: tokio::sync::Mutex::new(()),
         });
@@ -164,6 +168,13 @@ impl Remotes {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Target, Arc<RemoteStore>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keys hold credentials; only how many stores there are is shown.
+impl std::fmt::Debug for Remotes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Remotes").field("open", &self.lock().len()).finish()
     }
 }
 

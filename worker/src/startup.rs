@@ -27,6 +27,17 @@ fn problem(path: &str, found: impl Into<String>, allowed: &str) -> ConfigProblem
 /// # Errors
 /// All problems at once, by JSON path; a file that cannot be read is one problem.
 pub fn load(path: &Path) -> Result<(SyncConfig, Vec<ConfigProblem>), Vec<ConfigProblem>> {
+    let parsed = parse_sync_config(&read_text(path)?)?;
+    let problems: Vec<ConfigProblem> =
+        parsed.config.mappings.iter().flat_map(|mapping| secrets(mapping)).collect();
+    if problems.is_empty() { Ok((parsed.config, parsed.warnings)) } else { Err(problems) }
+}
+
+/// Reads the text of a configuration file.
+///
+/// # Errors
+/// The one problem that keeps it from being read.
+pub fn read_text(path: &Path) -> Result<String, Vec<ConfigProblem>> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes)?;
@@ -36,15 +47,12 @@ pub fn load(path: &Path) -> Result<(SyncConfig, Vec<ConfigProblem>), Vec<ConfigP
     if bytes.len() as u64 > MAX_CONFIG_BYTES {
         return Err(vec![problem("(file)", "more than 64 MiB", "a configuration file")]);
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| vec![problem("(file)", error.utf8_error().to_string(), "UTF-8 text")])?;
-    let parsed = parse_sync_config(&text)?;
-    let problems: Vec<ConfigProblem> =
-        parsed.config.mappings.iter().flat_map(|mapping| secrets(mapping)).collect();
-    if problems.is_empty() { Ok((parsed.config, parsed.warnings)) } else { Err(problems) }
+    String::from_utf8(bytes)
+        .map_err(|error| vec![problem("(file)", error.utf8_error().to_string(), "UTF-8 text")])
 }
 
-fn secrets(mapping: &swift_s3_policy::Mapping) -> Vec<ConfigProblem> {
+/// The secrets of a mapping that cannot be read.
+pub(crate) fn secrets(mapping: &swift_s3_policy::Mapping) -> Vec<ConfigProblem> {
     let CredentialSource::Static { identity, secret, session_token } = &mapping.remote.credentials else {
         return Vec::new();
     };
@@ -70,27 +78,24 @@ pub struct Ground {
     pub status: StatusDir,
     /// The proxy for objects that cannot be read directly.
     pub internal_url: Option<InternalUrl>,
-    /// Held as long as the process lives.
-    pub lock: Flock<File>,
 }
 
 impl Ground {
-    /// Checks what the configuration names on this machine, and takes hold of the status folder.
+    /// Checks what the configuration names on this machine.
     ///
     /// # Errors
     /// Every problem found, by the key that names the culprit.
     pub fn prepare(config: &SyncConfig) -> Result<Self, Vec<ConfigProblem>> {
-        let (topology, internal_url, mut problems) = inspect(config);
-        let lock = lock(&config.status_dir).map_err(|error| problems.push(error)).ok();
-        match (topology, lock) {
-            (Some(topology), Some(lock)) if problems.is_empty() => {
-                Ok(Self { topology, status: StatusDir::new(&config.status_dir), internal_url, lock })
+        let (topology, internal_url, problems) = inspect(config);
+        match topology {
+            Some(topology) if problems.is_empty() => {
+                Ok(Self { topology, status: StatusDir::new(&config.status_dir), internal_url })
             }
             _ => Err(problems),
         }
     }
 
-    /// Checks what [`Ground::prepare`] checks, without leaving a trace, also beside a daemon that is at work.
+    /// Checks that and the status folder, without leaving a trace, also beside a daemon that is at work.
     ///
     /// # Errors
     /// Every problem found, by the key that names the culprit.
@@ -104,7 +109,10 @@ impl Ground {
     }
 }
 
-fn inspect(config: &SyncConfig) -> (Option<SwiftTopology>, Option<InternalUrl>, Vec<ConfigProblem>) {
+/// Looks at everything that the configuration names on this machine.
+pub(crate) fn inspect(
+    config: &SyncConfig,
+) -> (Option<SwiftTopology>, Option<InternalUrl>, Vec<ConfigProblem>) {
     let mut problems = Vec::new();
     if let Err(error) = std::fs::read_dir(&config.devices) {
         let found = format!("{}: {error}", config.devices.display());
@@ -142,7 +150,8 @@ fn status_dir_problem(folder: &Path, found: &str) -> ConfigProblem {
     problem("status_dir", format!("{}: {found}", folder.display()), allowed)
 }
 
-fn lock(folder: &Path) -> Result<Flock<File>, ConfigProblem> {
+/// Takes hold of the status folder, for as long as the answer lives.
+pub(crate) fn lock(folder: &Path) -> Result<Flock<File>, ConfigProblem> {
     let failed = |found: String| status_dir_problem(folder, &found);
     let path = folder.join(LOCK_FILE);
     let file = OpenOptions::new()
@@ -183,7 +192,7 @@ pub fn reload(path: &Path, running: &Mutex<Arc<SyncConfig>>) -> Option<Arc<SyncC
 }
 
 /// Some keys are read at start only. A reload that changes them says so, and goes on with the old value.
-fn keep_fixed(running: &SyncConfig, fresh: &mut SyncConfig) {
+pub(crate) fn keep_fixed(running: &SyncConfig, fresh: &mut SyncConfig) {
     macro_rules! keep {
         ($($field:ident),*) => {$(
             if fresh.$field != running.$field {

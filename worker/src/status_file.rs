@@ -24,8 +24,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use swift_s3_policy::Mapping;
 
-use crate::lane::{Lane, Share};
+use crate::lane::{Lane, Rows, Share};
+use crate::memory::{FeedName, Origin};
 use crate::parked::Parked;
+use crate::valve::Valve;
 
 /// A status file larger than this was not written by us.
 const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -50,6 +52,9 @@ pub struct SavedFeed {
     /// Rows set aside.
     #[serde(default)]
     pub parked: Parked,
+    /// The delete limit's memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valve: Option<Valve>,
 }
 
 impl SavedFeed {
@@ -59,12 +64,59 @@ impl SavedFeed {
     /// back to the lowest cursor: below it all shares are done.
     #[must_use]
     pub fn start(&self, lanes: &[Lane], replicas: &[u32], nodes: u32) -> Vec<i64> {
-        let saved = |lane: &Lane| self.cursors.get(lane.name()).copied().unwrap_or(0);
+        let saved = |lane: &Lane| self.cursor(*lane);
         if self.replicas == replicas && self.nodes == nodes {
             return lanes.iter().map(saved).collect();
         }
-        let lowest = self.cursors.values().copied().min().unwrap_or(0);
-        vec![lowest; lanes.len()]
+        vec![self.lowest(); lanes.len()]
+    }
+
+    /// The cursor of a lane. A lane that was split into deletes and live rows, or joined again, goes on where both parts were done.
+    #[must_use]
+    pub fn cursor(&self, lane: Lane) -> i64 {
+        let of = |rows| self.cursors.get(Lane { rows, ..lane }.name()).copied();
+        let other_form = || match lane.rows {
+            Rows::All => of(Rows::Deletes).zip(of(Rows::Live)).map(|(deletes, live)| deletes.min(live)),
+            Rows::Deletes | Rows::Live => of(Rows::All),
+        };
+        of(lane.rows).or_else(other_form).unwrap_or(0)
+    }
+
+    /// True when deletes and live rows of a share stand at different places.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        let at = |name: &str| self.cursors.get(name);
+        at("own_deletes") != at("own_live") || at("others_deletes") != at("others_live")
+    }
+
+    fn lowest(&self) -> i64 {
+        self.cursors.values().copied().min().unwrap_or(0)
+    }
+
+    /// Joins two true accounts of one feed: every row up to the further cursor is done, or set aside in the account that has come that
+    /// far. A row set aside in both is taken from the one with the newer write.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let same_place = self.replicas == other.replicas && self.nodes == other.nodes;
+        let same_lanes = self.cursors.keys().eq(other.cursors.keys());
+        let (mut merged, rest) = if same_place && same_lanes {
+            let mut merged = self;
+            for (lane, cursor) in &other.cursors {
+                let known = merged.cursors.entry(lane.clone()).or_insert(*cursor);
+                *known = (*known).max(*cursor);
+            }
+            (merged, other)
+        } else if self.lowest() >= other.lowest() {
+            // Shares have moved between the two: only what all shares are done with can be compared.
+            (self, other)
+        } else {
+            (other, self)
+        };
+        merged.parked.absorb(rest.parked);
+        if merged.valve.as_ref().is_none_or(|valve| valve.held().is_none()) {
+            merged.valve = rest.valve.or(merged.valve);
+        }
+        merged
     }
 }
 
@@ -154,12 +206,22 @@ impl Document {
                 (lane.name().to_owned(), cursor)
             })
             .collect();
-        Some(SavedFeed { cursors, replicas: Vec::new(), nodes, parked: Parked::default() })
+        Some(SavedFeed { cursors, nodes, ..SavedFeed::default() })
     }
 
     fn put(&mut self, identity: &str, database: &str, feed: SavedFeed) {
         let section = self.section.get_or_insert_with(|| Section { version: 1, mappings: BTreeMap::new() });
         section.mappings.entry(identity.to_owned()).or_default().insert(database.to_owned(), feed);
+    }
+
+    fn remove(&mut self, identity: &str, database: &str) -> bool {
+        let Some(section) = &mut self.section else { return false };
+        let Some(databases) = section.mappings.get_mut(identity) else { return false };
+        let removed = databases.remove(database).is_some();
+        if databases.is_empty() {
+            section.mappings.remove(identity);
+        }
+        removed
     }
 
     fn retain_mappings(&mut self, identities: &[String]) -> bool {
@@ -183,6 +245,7 @@ impl Document {
 pub struct StatusFile {
     path: PathBuf,
     document: Mutex<Document>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl StatusFile {
@@ -209,33 +272,60 @@ impl StatusFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Document::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { path, document: Mutex::new(document) })
+        Ok(Self { path, document: Mutex::new(document), turn: tokio::sync::Mutex::default() })
     }
 
-    /// What was saved for this mapping and database, or what the Python daemon left. `sole` tells that no other mapping of this container
-    /// goes to a bucket of the same name: the original could not tell such mappings apart.
+    /// What was saved for this mapping and database, or what the Python daemon left. The original could not tell apart mappings of one container
+    /// to buckets of one name, so its cursor is taken for a sole one only.
     #[must_use]
-    pub fn saved(
-        &self,
-        identity: &str,
-        database: &str,
-        mapping: &Mapping,
-        lanes: &[Lane],
-        place: (&[u32], u32),
-        sole: bool,
-    ) -> Option<SavedFeed> {
+    pub fn saved(&self, name: &FeedName, origin: Origin<'_>) -> Option<SavedFeed> {
         let document = self.document.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(saved) = document.saved(identity, database) {
+        if let Some(saved) = document.saved(&name.identity, &name.database) {
             return Some(saved);
         }
-        if !sole {
+        if !origin.sole {
             return None;
         }
-        let (replicas, nodes) = place;
-        let mut taken_over = document.original(database, mapping, lanes, nodes)?;
-        taken_over.replicas = replicas.to_vec();
-        tracing::info!(path = %self.path.display(), database, "continuing from the cursor of the Python daemon");
+        let mut taken_over = document.original(&name.database, origin.mapping, origin.lanes, origin.nodes)?;
+        taken_over.replicas = origin.own.to_vec();
+        tracing::info!(path = %self.path.display(), database = name.database, "continuing from the cursor of the Python daemon");
         Some(taken_over)
+    }
+
+    /// Held while a feed of the container speaks with the control plane: the one that takes another's place waits for its last word.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Makes the next start of the process ignore what the Python daemon left: progress is kept elsewhere by now. Blocking.
+    ///
+    /// # Errors
+    /// See [`StatusFile::save`].
+    pub fn settle(&self) -> io::Result<()> {
+        let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner);
+        if document.original.is_empty() || document.section.is_some() {
+            return Ok(());
+        }
+        document.section = Some(Section { version: 1, mappings: BTreeMap::new() });
+        write_durably(&self.path, &document.to_bytes().map_err(io::Error::other)?)
+    }
+
+    /// What this program has saved here for a mapping and database.
+    #[must_use]
+    pub fn kept(&self, identity: &str, database: &str) -> Option<SavedFeed> {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner).saved(identity, database)
+    }
+
+    /// Drops what was saved for a mapping and database. Blocking.
+    ///
+    /// # Errors
+    /// See [`StatusFile::save`].
+    pub fn forget(&self, identity: &str, database: &str) -> io::Result<()> {
+        let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner);
+        if document.remove(identity, database) {
+            write_durably(&self.path, &document.to_bytes().map_err(io::Error::other)?)?;
+        }
+        Ok(())
     }
 
     /// Remembers `feed` durably. Blocking: call it from a blocking thread.
@@ -415,13 +505,21 @@ mod tests {
         Arc::clone(&parse_sync_config(&text).unwrap().config.mappings[0])
     }
 
+    fn name(identity: &str) -> FeedName {
+        FeedName { identity: identity.to_owned(), database: "id".to_owned(), ..FeedName::default() }
+    }
+
+    fn origin<'a>(mapping: &'a Mapping, lanes: &'a [Lane]) -> Origin<'a> {
+        Origin { mapping, lanes, own: &[0], nodes: 3, sole: true }
+    }
+
     fn start(bytes: &str, mapping: &Mapping) -> Option<Vec<i64>> {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("AUTH_a")).unwrap();
         fs::write(folder.path().join("AUTH_a/c"), bytes).unwrap();
-        let lanes = lanes(mapping, Duration::from_secs(60), 3);
+        let lanes = lanes(mapping, Duration::from_secs(60), 3, false);
         let file = StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap();
-        let saved = file.saved("identity", "id", mapping, &lanes, (&[0], 3), true)?;
+        let saved = file.saved(&name("identity"), origin(mapping, &lanes))?;
         Some(saved.start(&lanes, &[0], 3))
     }
 
@@ -462,7 +560,7 @@ mod tests {
         let feed = SavedFeed { cursors: BTreeMap::from([("own".into(), 7)]), ..SavedFeed::default() };
         dir.file("AUTH_a", "c").unwrap().save("identity", "id", feed.clone()).unwrap();
         let again = StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap();
-        assert_eq!(again.saved("identity", "id", &mapping(""), &[], (&[], 3), true), Some(feed));
+        assert_eq!(again.saved(&name("identity"), origin(&mapping(""), &[])), Some(feed));
     }
 
     #[test]
@@ -474,7 +572,7 @@ mod tests {
         dir.file("AUTH_a", "c").unwrap().save("second", "id", feed(2)).unwrap();
         let file = StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap();
         for (identity, row) in [("first", 1), ("second", 2)] {
-            assert_eq!(file.saved(identity, "id", &mapping(""), &[], (&[], 3), true), Some(feed(row)));
+            assert_eq!(file.saved(&name(identity), origin(&mapping(""), &[])), Some(feed(row)));
         }
     }
 
@@ -488,21 +586,22 @@ mod tests {
             .unwrap()
             .save("old", "id", SavedFeed::default())
             .unwrap();
-        let lanes = lanes(&mapping(""), Duration::ZERO, 3);
+        let lanes = lanes(&mapping(""), Duration::ZERO, 3, false);
         let file = StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap();
-        assert_eq!(file.saved("new endpoint", "id", &mapping(""), &lanes, (&[0], 3), true), None);
+        assert_eq!(file.saved(&name("new endpoint"), origin(&mapping(""), &lanes)), None);
         let text = fs::read_to_string(folder.path().join("AUTH_a/c")).unwrap();
         assert!(text.contains("metadata_hash"), "the original's entries are kept");
     }
 
     #[test]
     fn moved_shares_go_back_to_where_all_shares_are_done() {
-        let lanes = lanes(&mapping(""), Duration::ZERO, 3);
+        let lanes = lanes(&mapping(""), Duration::ZERO, 3, false);
         let saved = SavedFeed {
             cursors: BTreeMap::from([("own".into(), 42), ("others".into(), 17)]),
             replicas: vec![0],
             nodes: 3,
             parked: Parked::default(),
+            ..SavedFeed::default()
         };
         assert_eq!(saved.start(&lanes, &[0], 3), [42, 17]);
         assert_eq!(saved.start(&lanes, &[1], 3), [17, 17]);
@@ -542,5 +641,55 @@ mod tests {
             assert!(!file.contains('/') && file != ".." && file != "." && file.len() <= 255, "{name}");
         }
         assert_eq!(file_name("تcl-conn-sync"), "تcl-conn-sync");
+    }
+
+    fn progress(cursors: &[(&str, i64)], parked: &[(&str, i64)]) -> SavedFeed {
+        let mut saved = SavedFeed { nodes: 3, ..SavedFeed::default() };
+        saved.cursors = cursors.iter().map(|(lane, cursor)| ((*lane).to_owned(), *cursor)).collect();
+        for (name, rowid) in parked {
+            let row = crate::parked::FailedRow {
+                rowid: *rowid,
+                share: Share::Own,
+                deleted: false,
+                timestamp: swift_s3_policy::Timestamp::default(),
+            };
+            let failure = crate::reason::Failure::new(crate::reason::Reason::Other, "m");
+            saved.parked.fail(name, row, &failure, swift_s3_policy::Timestamp::default(), 0.0);
+        }
+        saved
+    }
+
+    #[test]
+    fn two_accounts_of_one_feed_join_to_the_further_cursor_with_all_that_is_set_aside() {
+        let here = progress(&[("own", 10), ("others", 4)], &[("a", 3), ("b", 9)]);
+        let there = progress(&[("own", 7), ("others", 6)], &[("a", 5), ("c", 2)]);
+        for merged in [here.clone().merge(there.clone()), there.merge(here)] {
+            assert_eq!(merged.cursors, progress(&[("own", 10), ("others", 6)], &[]).cursors);
+            let rows: Vec<_> = merged.parked.iter().map(|(name, row)| (name, row.rowid)).collect();
+            assert_eq!(rows, [("a", 5), ("b", 9), ("c", 2)]);
+        }
+    }
+
+    #[test]
+    fn accounts_of_different_shares_are_compared_by_what_all_shares_have_done() {
+        let mut here = progress(&[("own", 100), ("others", 4)], &[]);
+        here.replicas = vec![0];
+        let mut there = progress(&[("own", 9), ("others", 8)], &[]);
+        there.replicas = vec![1];
+        assert_eq!(here.clone().merge(there.clone()).cursors, there.cursors);
+        assert_eq!(there.clone().merge(here).cursors, there.cursors);
+    }
+
+    #[test]
+    fn lanes_split_and_join_where_both_parts_were_done() {
+        let lanes = |split| lanes(&mapping(""), Duration::ZERO, 3, split);
+        let joined = progress(&[("own", 10), ("others", 4)], &[]);
+        assert_eq!(joined.start(&lanes(true), &[], 3), [10, 10, 4, 4]);
+        let split = progress(
+            &[("own_deletes", 10), ("own_live", 20), ("others_deletes", 4), ("others_live", 3)],
+            &[],
+        );
+        assert_eq!(split.start(&lanes(false), &[], 3), [10, 3]);
+        assert!(split.is_split() && !joined.is_split());
     }
 }

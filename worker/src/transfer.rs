@@ -413,8 +413,9 @@ impl Transfer {
     ) -> Result<bool, Trouble> {
         let newest = match remote {
             // Nothing can be overwritten there, so whoever answers is good enough.
-            Remote::NotAsked | Remote::Absent => self.local.newest(&object_name(route, row)).await?,
-            Remote::Present { .. } => self.newest_by_majority(route, row).await?,
+            Remote::Absent => self.local.newest(&object_name(route, row)).await?,
+            // Credentials that may not ask say nothing about what is there.
+            Remote::NotAsked | Remote::Present { .. } => self.newest_by_majority(route, row).await?,
         };
         let written = newest.found.map(|found| found.timestamp);
         Ok(written.max(newest.deleted_at) > Some(head.timestamp))

@@ -3,6 +3,10 @@
 //! Rows are read in chunks per lane and handled concurrently; two writes of one name are never in flight together. A row that fails
 //! is set aside and the walk goes on. When the remote as a whole fails, the walk ends and what was not finished is read again later.
 
+mod reading;
+mod retries;
+mod telling;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -12,8 +16,8 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Feed, PassEnd, PassSettings, Shared, State, WINDOW, now};
-use crate::lane::{RowKey, Share, Verdict, judge};
+use super::{Feed, PassEnd, PassSettings, Shared, State, WINDOW, now, seconds};
+use crate::lane::{RowKey, Rows, Share, Verdict, judge};
 use crate::parked::{FailedRow, ParkedRow};
 use crate::probe::{PAGE_COST_IN_HEADS, probe};
 use crate::reason::{Failure, Reason};
@@ -88,6 +92,8 @@ enum Halt {
     DatabaseFailed,
     ParkedFull,
     NotSaved,
+    DeletesHeld,
+    Paused,
     Yield,
 }
 
@@ -122,6 +128,7 @@ impl<'a> Pass<'a> {
         shared: &'a Shared,
         settings: &'a PassSettings,
         info: &ContainerInfo,
+        must_save: bool,
     ) -> Self {
         Self {
             feed,
@@ -139,7 +146,7 @@ impl<'a> Pass<'a> {
             started: Instant::now(),
             tally: Tally::default(),
             next_lane: 0,
-            parked_changed: false,
+            parked_changed: must_save,
             held_back: false,
         }
     }
@@ -176,7 +183,7 @@ impl<'a> Pass<'a> {
                 () = self.feed.wake.notified(), if self.halt.is_none() && last_wake.elapsed() >= WAKE_INTERVAL => {
                     last_wake = Instant::now();
                     self.feed.dirty.store(false, std::sync::atomic::Ordering::Release);
-                    self.feed.flush_pending(self.shared).await;
+                    self.feed.flush_pending(&self.shared.container_servers).await;
                     self.feed.note_seen();
                     self.open_lanes();
                 }
@@ -200,8 +207,9 @@ impl<'a> Pass<'a> {
         let now = now();
         for lane in &mut self.state.lanes {
             let waits = lane.not_before.filter(|at| *at > now && !self.settings.once);
-            lane.exhausted = waits.is_some();
-            lane.wait_until = waits;
+            let held = lane.lane.rows == Rows::Deletes && self.state.valve.held().is_some();
+            lane.exhausted = waits.is_some() || held;
+            lane.wait_until = waits.filter(|_| !held);
         }
     }
 
@@ -218,16 +226,20 @@ impl<'a> Pass<'a> {
             lane.buffer.clear();
             lane.progress.rewind();
         }
+        if !unfinished && self.halt.is_none() {
+            self.state.valve.note_objects(self.state.objects);
+        }
         self.save().await;
         if self.tally.rows > 0 {
             self.log_end();
         }
-        let failures = self.state.parked.failures();
+        // Held deletes wait for a person: a single round that leaves them has not done everything.
+        let failures = self.state.parked.failures() + usize::from(self.state.valve.held().is_some());
         let waits = self.state.lanes.iter().filter_map(|lane| lane.wait_until);
         let parked_due = self
             .state
             .parked
-            .next_due()
+            .next_due(self.state.valve.held().is_some())
             .map(|seconds| Timestamp::from_units(seconds.saturating_mul(100_000)));
         let pause = self
             .feed
@@ -239,7 +251,7 @@ impl<'a> Pass<'a> {
         let (again_at, more) = match self.halt {
             Some(Halt::RemoteDown) => (pause.or_else(soon), false),
             Some(Halt::NotSaved | Halt::DatabaseFailed) => (soon(), false),
-            Some(Halt::Yield | Halt::DatabaseChanged) => (None, true),
+            Some(Halt::Yield | Halt::Paused | Halt::DatabaseChanged | Halt::DeletesHeld) => (None, true),
             Some(Halt::ParkedFull | Halt::Stopping) => (parked_due.or_else(soon), false),
             None => (waits.chain(parked_due).min(), unfinished || self.held_back),
         };
@@ -250,113 +262,14 @@ impl<'a> Pass<'a> {
         PassEnd { again_at, more, failures, broken }
     }
 
-    /// Looks up rows that were set aside and are due.
-    async fn load_retries(&mut self) {
-        let (at, limit) = if self.settings.once {
-            (Timestamp::from_units(u64::MAX), usize::MAX)
-        } else {
-            (now(), RETRY_CHUNK)
-        };
-        let due: Vec<(String, ParkedRow)> = self
-            .state
-            .parked
-            .due(at, limit)
-            .into_iter()
-            .filter(|(_, parked)| !parked.reason.is_waiting() || parked.next_try <= now().units() / 100_000)
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        let names: Vec<(String, i64, bool)> =
-            due.iter().map(|(name, row)| (name.clone(), row.rowid, row.reason == Reason::BadRow)).collect();
-        let found = self
-            .feed
-            .read(move |database| {
-                names
-                    .iter()
-                    .map(|(name, rowid, unreadable)| {
-                        if *unreadable {
-                            let row = database.rows_after(rowid.saturating_sub(1), 1)?.into_iter().next();
-                            return Ok(match row {
-                                Some(Ok(row)) if row.rowid == *rowid => LookedUp::Row(row),
-                                Some(Err(problem)) if problem.rowid == *rowid => LookedUp::Unreadable,
-                                _ => LookedUp::Gone,
-                            });
-                        }
-                        Ok(match database.row_by_name(name)? {
-                            Some(Ok(row)) => LookedUp::Row(row),
-                            Some(Err(_)) => LookedUp::Unreadable,
-                            None => LookedUp::Gone,
-                        })
-                    })
-                    .collect::<Result<Vec<LookedUp>, DbError>>()
-            })
-            .await;
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(container = %self.feed.source.container, %error, "could not look up rows set aside");
-                return;
-            }
-        };
-        for ((name, parked), row) in due.into_iter().zip(found) {
-            match row {
-                LookedUp::Row(row) if row.rowid == parked.rowid => {
-                    if parked.reason == Reason::BadRow {
-                        // Now it has a name. It stays set aside under that until it is done.
-                        let failed = FailedRow {
-                            rowid: row.rowid,
-                            share: parked.share,
-                            deleted: row.deleted,
-                            timestamp: row.timestamps.metadata,
-                        };
-                        self.state.parked.wait(&row.name, failed, now());
-                        self.unpark(&name);
-                    }
-                    self.retries.push_back(Task {
-                        row,
-                        hint: Hint::Unknown,
-                        share: parked.share,
-                        lane: None,
-                    });
-                }
-                // A newer row of the name is in front of a lane or was handled by one.
-                LookedUp::Row(_) => self.unpark(&name),
-                LookedUp::Unreadable => self.repark_bad_row(&name, &parked),
-                // Swift forgets tombstones after a while; the delete is still owed.
-                LookedUp::Gone if parked.deleted => match forgotten_tombstone(&name, &parked) {
-                    Some(row) => {
-                        self.retries.push_back(Task {
-                            row,
-                            hint: Hint::Unknown,
-                            share: parked.share,
-                            lane: None,
-                        });
-                    }
-                    None => self.unpark(&name),
-                },
-                // The row was replaced, or moved to another database (a shard), which is followed on its own.
-                LookedUp::Gone => self.unpark(&name),
-            }
-        }
-    }
-
-    fn unpark(&mut self, name: &str) {
-        self.parked_changed |= self.state.parked.remove(name);
-    }
-
-    fn repark_bad_row(&mut self, name: &str, parked: &ParkedRow) {
-        let failure = Failure::new(Reason::BadRow, parked.message.clone());
-        let timestamp = parked.timestamp.parse().unwrap_or_default();
-        let row = FailedRow { rowid: parked.rowid, share: parked.share, deleted: parked.deleted, timestamp };
-        self.state.parked.fail(name, row, &failure, now(), spread());
-        self.parked_changed = true;
-    }
-
     /// Hands out rows until enough are in flight or there are none.
     async fn fill(&mut self) {
         while self.halt.is_none() && self.tasks.len() < self.settings.in_flight {
-            if self.feed.is_retired() {
+            if self.feed.mapping.is_paused() {
+                self.halt = Some(Halt::Paused);
+                return;
+            }
+            if self.feed.is_retired() || self.feed.memory.is_stale() {
                 self.halt = Some(Halt::Yield);
                 return;
             }
@@ -408,10 +321,12 @@ impl<'a> Pass<'a> {
         self.busy.insert(name.clone());
         let transfer = self.shared.transfer.clone();
         let route = std::sync::Arc::clone(&self.feed.route);
-        let permits = std::sync::Arc::clone(&self.settings.permits);
+        let (mapping, permits) = (self.feed.mapping.permits(), self.settings.permits.load_full());
         let (row, hint) = (task.row.clone(), task.hint.clone());
         let handle = self.tasks.spawn(async move {
-            // The semaphore is never closed; without a permit there would merely be no bound.
+            // Semaphores are never closed; without a permit there would merely be no bound. The mapping's first: whoever waits for it
+            // must not keep other mappings waiting.
+            let _of_mapping = mapping.acquire_owned().await;
             let _permit = permits.acquire_owned().await;
             transfer.handle(&route, &row, hint).await
         });
@@ -470,6 +385,7 @@ impl<'a> Pass<'a> {
             self.state.carried.insert(&task.row.name, timestamp);
         }
         self.tally.rows += 1;
+        self.feed.note_done(done);
         self.tally.archived += u64::from(done.archived);
         match done.outcome {
             Outcome::Copied(bytes) => {
@@ -553,322 +469,6 @@ impl<'a> Pass<'a> {
         }
         down
     }
-
-    /// Reads the next rows of a lane into its buffer.
-    async fn read_chunk(&mut self, index: usize) {
-        let Some(lane) = self.state.lanes.get(index) else { return };
-        let (share, read) = (lane.lane.share, lane.progress.read());
-        let wanted = if share == Share::Others || read < self.state.fresh_after {
-            self.settings.items_chunk.max(PROBE_CHUNK)
-        } else {
-            self.settings.items_chunk
-        };
-        let limit = wanted.clamp(1, MAX_BATCH_ROWS);
-        let database = self.state.database.clone();
-        let chunk = self
-            .feed
-            .read(move |open| {
-                if open.info()?.id != database {
-                    return Ok(None);
-                }
-                open.rows_after(read, limit).map(Some)
-            })
-            .await;
-        let chunk = match chunk {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => {
-                self.halt = Some(Halt::DatabaseChanged);
-                return;
-            }
-            Err(error) => {
-                if error.kind() != DbErrorKind::Missing {
-                    tracing::warn!(container = %self.feed.source.container, %error, "could not read rows");
-                }
-                self.halt = Some(Halt::DatabaseFailed);
-                return;
-            }
-        };
-        let complete = u32::try_from(chunk.len()).unwrap_or(u32::MAX) < limit;
-        let mut rows = Vec::with_capacity(chunk.len());
-        let mut problems = Vec::new();
-        let mut last = read;
-        for row in chunk {
-            match row {
-                Ok(row) => {
-                    last = row.rowid;
-                    rows.push(row);
-                }
-                Err(problem) => {
-                    last = problem.rowid;
-                    problems.push(problem);
-                }
-            }
-        }
-        if !self.park_bad_rows(share, &problems) {
-            return;
-        }
-        // Not further ahead of the saved cursor than a restart would check.
-        let horizon = self.saved_cursor(index).saturating_add(WINDOW);
-        let in_reach = rows.partition_point(|row| row.rowid <= horizon);
-        let mut cut = false;
-        if in_reach < rows.len() {
-            cut = true;
-            if in_reach == 0 {
-                self.widen(index, rows.first().map_or(read, |row| row.rowid)).await;
-                return;
-            }
-            rows.truncate(in_reach);
-        }
-        let took_all = self.take(index, rows, complete && !cut).await;
-        // Rows that cannot be understood, set aside by now, may lie behind the last good one.
-        if took_all
-            && !cut
-            && let Some(lane) = self.state.lanes.get_mut(index)
-        {
-            lane.progress.pass(last);
-        }
-    }
-
-    /// The next row is out of reach of the saved cursor: saves the cursor as near to it as it can be.
-    async fn widen(&mut self, index: usize, next_row: i64) {
-        let Some(lane) = self.state.lanes.get_mut(index) else { return };
-        lane.progress.pass(next_row.saturating_sub(1));
-        let held = lane.progress.cursor().saturating_add(WINDOW) < next_row;
-        self.save().await;
-        let Some(lane) = self.state.lanes.get_mut(index) else { return };
-        if held {
-            // Rows in flight hold the cursor; the lane goes on when they are finished.
-            lane.exhausted = true;
-            self.held_back = true;
-        }
-    }
-
-    fn saved_cursor(&self, index: usize) -> i64 {
-        let Some(lane) = self.state.lanes.get(index) else { return 0 };
-        self.state.saved.as_ref().and_then(|saved| saved.cursors.get(lane.lane.name()).copied()).unwrap_or(0)
-    }
-
-    /// Sorts a chunk: what is due goes to the buffer with what is known of it. False when the lane stopped in front of a row.
-    async fn take(&mut self, index: usize, rows: Vec<Row>, complete: bool) -> bool {
-        let (now, nodes) = (now(), self.state.nodes);
-        let Some(lane) = self.state.lanes.get_mut(index) else { return false };
-        lane.exhausted = complete;
-        let mut due = Vec::new();
-        let mut took_all = true;
-        let mut full = false;
-        for row in rows {
-            if row.rowid > self.last_row {
-                lane.exhausted = true;
-                took_all = false;
-                break;
-            }
-            let key = RowKey { name: &row.name, deleted: row.deleted, timestamp: row.timestamps.metadata };
-            match judge(lane.lane, key, &self.feed.source.own, nodes, now) {
-                Verdict::Pass => lane.progress.pass(row.rowid),
-                Verdict::Take => {
-                    lane.progress.start(row.rowid);
-                    due.push(row);
-                }
-                Verdict::WaitUntil(at) => {
-                    // Checks of others' rows are not urgent, and many together cost few listing pages.
-                    let at = match lane.lane.share {
-                        Share::Own => at,
-                        Share::Others => at.plus(self.settings.verification_slack / VERIFICATION_BATCHES),
-                    };
-                    lane.not_before = Some(at);
-                    lane.wait_until = Some(at);
-                    lane.exhausted = true;
-                    took_all = false;
-                    break;
-                }
-                Verdict::Defer(at) => {
-                    if !self.state.parked.has_room() {
-                        lane.exhausted = true;
-                        took_all = false;
-                        full = true;
-                        break;
-                    }
-                    let failed = FailedRow {
-                        rowid: row.rowid,
-                        share: lane.lane.share,
-                        deleted: row.deleted,
-                        timestamp: row.timestamps.metadata,
-                    };
-                    self.state.parked.wait(&row.name, failed, at);
-                    self.parked_changed = true;
-                    lane.progress.pass(row.rowid);
-                }
-            }
-        }
-        if full {
-            self.parked_full();
-        }
-        let hints = self.hints(index, &due).await;
-        let Some(lane) = self.state.lanes.get_mut(index) else { return false };
-        lane.buffer.extend(due.into_iter().zip(hints));
-        took_all
-    }
-
-    /// What is known of the remote side of these rows before any of them is handled.
-    async fn hints(&mut self, index: usize, rows: &[Row]) -> Vec<Hint> {
-        let Some(lane) = self.state.lanes.get(index) else { return Vec::new() };
-        let mapping = &self.feed.route.mapping;
-        let verified_at_age = self.settings.verification_slack.saturating_add(mapping.copy_after);
-        let oldest_fresh = now().since(Timestamp::default()).saturating_sub(verified_at_age);
-        let mut hints: Vec<Hint> = rows
-            .iter()
-            .map(|row| {
-                // Another node verifies rows once they are older than the slack, and may have carried them then.
-                let young = row.timestamps.metadata.since(Timestamp::default()) > oldest_fresh;
-                let fresh = lane.lane.share == Share::Own
-                    && row.rowid > self.state.fresh_after
-                    && (young || self.state.nodes <= 1)
-                    && !self.state.carried.contains(&row.name);
-                if fresh { Hint::Fresh } else { Hint::Unknown }
-            })
-            .collect();
-        let asked: Vec<usize> = rows
-            .iter()
-            .zip(&hints)
-            .enumerate()
-            .filter(|(_, (row, hint))| {
-                **hint == Hint::Unknown
-                    && (!row.deleted || mapping.propagate_delete)
-                    && !mapping.exclude.as_ref().is_some_and(|pattern| pattern.excludes(&row.name))
-            })
-            .map(|(index, _)| index)
-            .collect();
-        if asked.len() < PAGE_COST_IN_HEADS {
-            return hints;
-        }
-        let keys: Vec<String> = asked
-            .iter()
-            .filter_map(|index| rows.get(*index))
-            .map(|row| self.feed.route.keys.object_key(&row.name))
-            .collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        match probe(&*self.feed.route.store, self.feed.route.keys.key_prefix(), &keys).await {
-            Ok(found) => {
-                for (index, hint) in asked.into_iter().zip(found) {
-                    if let Some(slot) = hints.get_mut(index) {
-                        *slot = hint;
-                    }
-                }
-            }
-            Err(error) if error.kind().is_remote_wide() => {
-                // Credentials that may not list can still be good for everything else: each row finds out for itself.
-                if error.kind() != ErrorKind::Denied {
-                    self.remote_is_down(&error).await;
-                }
-            }
-            Err(error) => tracing::debug!(%error, "could not list; asking for each key"),
-        }
-        hints
-    }
-
-    /// False when there is no room for one of them; the walk then ends in front of it.
-    fn park_bad_rows(&mut self, share: Share, problems: &[RowProblem]) -> bool {
-        for problem in problems {
-            let name = format!("(unreadable row {})", problem.rowid);
-            if self.state.parked.get(&name).is_some() {
-                continue;
-            }
-            if !self.state.parked.has_room() {
-                self.parked_full();
-                return false;
-            }
-            let row =
-                FailedRow { rowid: problem.rowid, share, deleted: false, timestamp: Timestamp::default() };
-            let failure = Failure::new(Reason::BadRow, problem.reason.to_string());
-            tracing::warn!(container = %self.feed.source.container, row = problem.rowid, reason = %problem.reason,
-                "row cannot be understood; set aside");
-            self.state.parked.fail(&name, row, &failure, now(), spread());
-            self.parked_changed = true;
-        }
-        true
-    }
-
-    /// Remembers cursors and rows set aside, if they changed.
-    async fn save(&mut self) {
-        let cursors = self
-            .state
-            .lanes
-            .iter()
-            .map(|lane| (lane.lane.name().to_owned(), lane.progress.cursor()))
-            .collect();
-        let unchanged =
-            !self.parked_changed && self.state.saved.as_ref().is_some_and(|saved| saved.cursors == cursors);
-        if unchanged {
-            return;
-        }
-        let feed = crate::status_file::SavedFeed {
-            cursors,
-            replicas: self.feed.source.own.clone(),
-            nodes: self.state.nodes,
-            parked: self.state.parked.clone(),
-        };
-        let (status, identity) = (std::sync::Arc::clone(&self.feed.status), self.feed.identity.clone());
-        let (database, copy) = (self.state.database.clone(), feed.clone());
-        let saved = tokio::task::spawn_blocking(move || status.save(&identity, &database, copy))
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        match saved {
-            Ok(()) => {
-                self.state.saved = Some(feed);
-                self.parked_changed = false;
-            }
-            Err(error) => {
-                tracing::error!(account = %self.feed.route.account, container = %self.feed.route.container, %error,
-                    "could not save progress; the container waits");
-                self.halt.get_or_insert(Halt::NotSaved);
-            }
-        }
-    }
-
-    fn report(&self) {
-        let elapsed = self.started.elapsed().as_secs_f64().max(0.001);
-        let slowest =
-            self.state.lanes.iter().map(|lane| lane.progress.cursor()).min().unwrap_or(self.max_row);
-        // ROWIDs of overwritten objects are gaps, so this is the most that can be left.
-        let rows_left_at_most = u64::try_from(self.max_row.saturating_sub(slowest)).unwrap_or(0);
-        #[allow(clippy::cast_precision_loss, reason = "rates are for people")]
-        let (rows_per_second, bytes_per_second, left) =
-            (self.tally.rows as f64 / elapsed, self.tally.bytes as f64 / elapsed, rows_left_at_most as f64);
-        let eta_seconds = (left / rows_per_second.max(0.001)).round();
-        tracing::info!(
-            account = %self.feed.route.account, container = %self.feed.route.container, rows = self.tally.rows,
-            bytes = self.tally.bytes, rows_per_second = rows_per_second.round(), bytes_per_second = bytes_per_second.round(),
-            rows_left_at_most, eta_seconds, in_flight = self.tasks.len(), failed = self.tally.failed, "still working"
-        );
-    }
-
-    fn log_end(&self) {
-        let tally = &self.tally;
-        tracing::info!(
-            account = %self.feed.route.account, container = %self.feed.route.container, rows = tally.rows, copied = tally.copied,
-            updated = tally.updated, deleted = tally.deleted, archived = tally.archived, bytes = tally.bytes,
-            failed = tally.failed, parked = self.state.parked.len(), seconds = self.started.elapsed().as_secs_f64(), "processed rows"
-        );
-    }
-}
-
-/// The delete that a forgotten tombstone asked for.
-fn forgotten_tombstone(name: &str, parked: &ParkedRow) -> Option<Row> {
-    let timestamp: Timestamp = parked.timestamp.parse().ok()?;
-    Some(Row {
-        rowid: parked.rowid,
-        name: name.to_owned(),
-        timestamps: swift_s3_policy::RowTimestamps {
-            data: timestamp,
-            content_type: timestamp,
-            metadata: timestamp,
-        },
-        size: 0,
-        content_type: String::new(),
-        etag: String::new(),
-        deleted: true,
-        policy_index: 0,
-    })
 }
 
 /// A number in 0.0..1.0 that differs from row to row. Only for spreading retries; the clock's low digits do.

@@ -1,0 +1,276 @@
+//! Looks at every feed now and then, and keeps what it saw for the next heartbeat.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use swift_s3_proto::v1;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::wire;
+use crate::board::Board;
+use crate::feed::Feed;
+use crate::lag::Backlog;
+use crate::swift::container_server::ContainerServers;
+
+/// A look at all feeds begins this long after the one before has ended.
+const PAUSE: Duration = Duration::from_secs(2);
+/// A feed with nothing to do is counted again after this long, though nothing seems to have changed.
+const RECOUNT: Duration = Duration::from_secs(60);
+/// Rows that only wait for their age change slowly.
+const RECOUNT_WAITING: Duration = Duration::from_secs(15);
+/// After this long without a look, what was seen is not true any more.
+const OUTDATED: Duration = Duration::from_secs(120);
+
+/// (mapping identity, database id)
+type Key = (String, String);
+
+/// The last look at every feed.
+#[derive(Debug, Default)]
+pub struct Statuses {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// With the time of the look.
+    feeds: HashMap<Key, (v1::FeedStatus, Instant)>,
+}
+
+/// What was sent on one connection.
+#[derive(Debug, Default)]
+pub struct Sent(Option<HashMap<Key, v1::FeedStatus>>);
+
+impl Statuses {
+    /// What has changed since the last heartbeat of a connection; everything, on its first.
+    pub fn heartbeat(&self, sent: &mut Sent, now: Instant) -> v1::Heartbeat {
+        let state = self.lock();
+        let is_complete = sent.0.is_none();
+        let known = sent.0.get_or_insert_default();
+        let mut feeds = Vec::new();
+        for (key, (status, looked_at)) in &state.feeds {
+            let mut status = status.clone();
+            if now.duration_since(*looked_at) > OUTDATED {
+                status.lag = None;
+                "this node could not look at the database for two minutes".clone_into(&mut status.trouble);
+            }
+            if known.get(key) != Some(&status) {
+                feeds.push(status.clone());
+                known.insert(key.clone(), status);
+            }
+        }
+        let mut ended = Vec::new();
+        known.retain(|key, status| {
+            let is_followed = state.feeds.contains_key(key);
+            if !is_followed {
+                ended.extend(status.key.take());
+            }
+            is_followed
+        });
+        v1::Heartbeat {
+            sent_at: Some(std::time::SystemTime::now().into()),
+            feeds,
+            ended,
+            is_complete,
+            mappings: Vec::new(),
+        }
+    }
+
+    fn put(&self, key: Key, status: v1::FeedStatus, looked_at: Instant) {
+        self.lock().feeds.insert(key, (status, looked_at));
+    }
+
+    fn retain(&self, keys: &HashSet<Key>) {
+        self.lock().feeds.retain(|key, _| keys.contains(key));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How each mapping fares on this node.
+#[must_use]
+pub fn mapping_health(board: &Board, refused: &BTreeMap<String, String>) -> Vec<v1::MappingHealth> {
+    let problems = board.problems();
+    let mut troubled: HashMap<String, String> = HashMap::new();
+    for feed in board.feeds() {
+        if let Some(until) = feed.remote.health.paused_until(Instant::now()) {
+            troubled.entry(feed.mapping.id.clone()).or_insert_with(|| {
+                let seconds = until.duration_since(Instant::now()).as_secs() + 1;
+                format!("{} fails, and is asked again in {seconds} s", feed.remote.label)
+            });
+        }
+    }
+    let mut paused: BTreeMap<String, bool> =
+        board.mappings().iter().map(|mapping| (mapping.id.clone(), mapping.is_paused())).collect();
+    for id in refused.keys() {
+        paused.entry(id.clone()).or_default();
+    }
+    paused
+        .into_iter()
+        .map(|(id, is_paused)| v1::MappingHealth {
+            is_paused,
+            refused: refused.get(&id).or_else(|| problems.get(&id)).cloned().unwrap_or_default(),
+            remote_trouble: troubled.remove(&id).unwrap_or_default(),
+            mapping_id: id,
+        })
+        .collect()
+}
+
+struct Looked {
+    cursors: Vec<i64>,
+    at: Instant,
+    status: v1::FeedStatus,
+}
+
+/// Looks until told to stop.
+pub async fn run(
+    board: Arc<Board>,
+    statuses: Arc<Statuses>,
+    servers: ContainerServers,
+    stop: CancellationToken,
+) {
+    let mut looked: HashMap<Key, Looked> = HashMap::new();
+    loop {
+        let mut seen = HashSet::new();
+        for feed in board.feeds() {
+            if stop.is_cancelled() {
+                return;
+            }
+            let key = look(&feed, &servers, &mut looked).await;
+            if let Some(looked) = looked.get(&key) {
+                statuses.put(key.clone(), looked.status.clone(), Instant::now());
+            }
+            seen.insert(key);
+        }
+        looked.retain(|key, _| seen.contains(key));
+        statuses.retain(&seen);
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn look(feed: &Arc<Feed>, servers: &ContainerServers, looked: &mut HashMap<Key, Looked>) -> Key {
+    let view = feed.view();
+    if view.database.is_empty() {
+        let (key, status) = unread(feed);
+        looked.insert(key.clone(), Looked { cursors: Vec::new(), at: Instant::now(), status });
+        return key;
+    }
+    // No pass sees to it while the mapping is paused or its remote is down, and what is there must count all the same.
+    if feed.mapping.is_paused() || feed.remote.health.paused_until(Instant::now()).is_some() {
+        feed.flush_pending(servers).await;
+    }
+    let key = (feed.identity.clone(), view.database.clone());
+    let cursors: Vec<i64> = view.lanes.iter().map(|(_, cursor)| *cursor).collect();
+    let is_current = looked.get(&key).is_some_and(|known| {
+        let lag = known.status.lag.as_ref();
+        let is_quiet = lag.is_some_and(|lag| lag.rows == 0 && lag.deletes_held == 0);
+        let patience = if lag.is_some_and(|lag| lag.rows_waiting > 0) { RECOUNT_WAITING } else { RECOUNT };
+        is_quiet && known.cursors == cursors && known.at.elapsed() < patience && !feed.has_changed()
+    });
+    if !is_current {
+        let (lag, trouble) = match feed.backlog().await {
+            Ok(Some(backlog)) => (Some(lag(&backlog)), String::new()),
+            Ok(None) => (None, "the database was replaced and is being read".to_owned()),
+            Err(error) => (None, format!("could not read the database: {error}")),
+        };
+        let (rows_done, bytes_sent) = feed.totals();
+        let status = v1::FeedStatus {
+            key: Some(v1::FeedKey { mapping_identity: key.0.clone(), database_id: key.1.clone() }),
+            mapping_id: feed.mapping.id.clone(),
+            account: feed.route.account.clone(),
+            container: feed.route.container.clone(),
+            lag,
+            rows_done,
+            bytes_sent,
+            trouble,
+            replicas: feed.source.own.clone(),
+            nodes: view.nodes,
+            deletes_held_at: view.held.as_ref().map(|held| wire::time(held.since)),
+            deletes_held_because: view.held.map(|held| held.because).unwrap_or_default(),
+        };
+        looked.insert(key.clone(), Looked { cursors, at: Instant::now(), status });
+    }
+    key
+}
+
+/// A database that no pass has read yet has no id; its file's name stands for it.
+fn unread(feed: &Feed) -> (Key, v1::FeedStatus) {
+    let file = feed.source.database.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let key = (feed.identity.clone(), format!("unread {}", file.unwrap_or_default()));
+    let status = v1::FeedStatus {
+        key: Some(v1::FeedKey { mapping_identity: key.0.clone(), database_id: key.1.clone() }),
+        mapping_id: feed.mapping.id.clone(),
+        account: feed.route.account.clone(),
+        container: feed.route.container.clone(),
+        trouble: "not read yet".to_owned(),
+        replicas: feed.source.own.clone(),
+        nodes: feed.source.place.nodes,
+        ..v1::FeedStatus::default()
+    };
+    (key, status)
+}
+
+fn lag(backlog: &Backlog) -> v1::Lag {
+    v1::Lag {
+        rows: backlog.rows,
+        bytes: backlog.bytes,
+        seconds: backlog.seconds,
+        rows_waiting: backlog.rows_waiting,
+        rows_parked: backlog.rows_parked,
+        deletes_held: backlog.deletes_held,
+        is_estimate: backlog.is_estimate,
+        // The heartbeat says when.
+        observed_at: None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn status(database: &str, rows: u64) -> v1::FeedStatus {
+        let key = v1::FeedKey { mapping_identity: "m".into(), database_id: database.into() };
+        let lag = Some(v1::Lag { rows, ..v1::Lag::default() });
+        v1::FeedStatus { key: Some(key), lag, ..v1::FeedStatus::default() }
+    }
+
+    fn show(statuses: &Statuses, feeds: &[(&str, u64)]) {
+        let keys = feeds.iter().map(|(name, _)| ("m".to_owned(), (*name).to_owned())).collect();
+        for (name, rows) in feeds {
+            statuses.put(("m".to_owned(), (*name).to_owned()), status(name, *rows), Instant::now());
+        }
+        statuses.retain(&keys);
+    }
+
+    #[test]
+    fn a_heartbeat_says_what_changed_since_the_last_one() {
+        let (statuses, mut sent) = (Statuses::default(), Sent::default());
+        show(&statuses, &[("a", 1), ("b", 2)]);
+        let first = statuses.heartbeat(&mut sent, Instant::now());
+        assert!(first.is_complete);
+        assert_eq!(first.feeds.len(), 2);
+        show(&statuses, &[("a", 1)]);
+        let second = statuses.heartbeat(&mut sent, Instant::now());
+        assert_eq!((second.is_complete, second.feeds.len(), second.ended.len()), (false, 0, 1));
+        assert_eq!(second.ended[0].database_id, "b");
+        let third = statuses.heartbeat(&mut sent, Instant::now());
+        assert!(third.feeds.is_empty() && third.ended.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_looked_at_for_long_is_unknown() {
+        let (statuses, mut sent) = (Statuses::default(), Sent::default());
+        show(&statuses, &[("a", 1)]);
+        statuses.heartbeat(&mut sent, Instant::now());
+        let later = Instant::now() + OUTDATED + Duration::from_secs(1);
+        let late = statuses.heartbeat(&mut sent, later);
+        assert_eq!(late.feeds[0].lag, None);
+    }
+}

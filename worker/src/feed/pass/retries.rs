@@ -1,0 +1,127 @@
+//! Rows that were set aside and are due again.
+
+use super::*;
+
+impl Pass<'_> {
+    /// Looks up rows that were set aside and are due.
+    pub(super) async fn load_retries(&mut self) {
+        let (at, limit) = if self.settings.once {
+            (Timestamp::from_units(u64::MAX), usize::MAX)
+        } else {
+            (now(), RETRY_CHUNK)
+        };
+        let due: Vec<(String, ParkedRow)> = self
+            .state
+            .parked
+            .due(at, limit, self.state.valve.held().is_some())
+            .into_iter()
+            .filter(|(_, parked)| !parked.reason.is_waiting() || parked.next_try <= now().units() / 100_000)
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let names: Vec<(String, i64, bool)> =
+            due.iter().map(|(name, row)| (name.clone(), row.rowid, row.reason == Reason::BadRow)).collect();
+        let found = self
+            .feed
+            .read(move |database| {
+                names
+                    .iter()
+                    .map(|(name, rowid, unreadable)| {
+                        if *unreadable {
+                            let row = database.rows_after(rowid.saturating_sub(1), 1)?.into_iter().next();
+                            return Ok(match row {
+                                Some(Ok(row)) if row.rowid == *rowid => LookedUp::Row(row),
+                                Some(Err(problem)) if problem.rowid == *rowid => LookedUp::Unreadable,
+                                _ => LookedUp::Gone,
+                            });
+                        }
+                        Ok(match database.row_by_name(name)? {
+                            Some(Ok(row)) => LookedUp::Row(row),
+                            Some(Err(_)) => LookedUp::Unreadable,
+                            None => LookedUp::Gone,
+                        })
+                    })
+                    .collect::<Result<Vec<LookedUp>, DbError>>()
+            })
+            .await;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(container = %self.feed.source.container, %error, "could not look up rows set aside");
+                return;
+            }
+        };
+        for ((name, parked), row) in due.into_iter().zip(found) {
+            match row {
+                LookedUp::Row(row) if row.rowid == parked.rowid => {
+                    if parked.reason == Reason::BadRow {
+                        // Now it has a name. It stays set aside under that until it is done.
+                        let failed = FailedRow {
+                            rowid: row.rowid,
+                            share: parked.share,
+                            deleted: row.deleted,
+                            timestamp: row.timestamps.metadata,
+                        };
+                        self.state.parked.wait(&row.name, failed, now());
+                        self.unpark(&name);
+                    }
+                    self.retries.push_back(Task {
+                        row,
+                        hint: Hint::Unknown,
+                        share: parked.share,
+                        lane: None,
+                    });
+                }
+                // A newer row of the name is in front of a lane or was handled by one.
+                LookedUp::Row(_) => self.unpark(&name),
+                LookedUp::Unreadable => self.repark_bad_row(&name, &parked),
+                // Swift forgets tombstones after a while; the delete is still owed.
+                LookedUp::Gone if parked.deleted => match forgotten_tombstone(&name, &parked) {
+                    Some(row) => {
+                        self.retries.push_back(Task {
+                            row,
+                            hint: Hint::Unknown,
+                            share: parked.share,
+                            lane: None,
+                        });
+                    }
+                    None => self.unpark(&name),
+                },
+                // The row was replaced, or moved to another database (a shard), which is followed on its own.
+                LookedUp::Gone => self.unpark(&name),
+            }
+        }
+    }
+
+    pub(super) fn unpark(&mut self, name: &str) {
+        self.parked_changed |= self.state.parked.remove(name);
+    }
+
+    fn repark_bad_row(&mut self, name: &str, parked: &ParkedRow) {
+        let failure = Failure::new(Reason::BadRow, parked.message.clone());
+        let timestamp = parked.timestamp.parse().unwrap_or_default();
+        let row = FailedRow { rowid: parked.rowid, share: parked.share, deleted: parked.deleted, timestamp };
+        self.state.parked.fail(name, row, &failure, now(), spread());
+        self.parked_changed = true;
+    }
+}
+
+/// The delete that a forgotten tombstone asked for.
+fn forgotten_tombstone(name: &str, parked: &ParkedRow) -> Option<Row> {
+    let timestamp: Timestamp = parked.timestamp.parse().ok()?;
+    Some(Row {
+        rowid: parked.rowid,
+        name: name.to_owned(),
+        timestamps: swift_s3_policy::RowTimestamps {
+            data: timestamp,
+            content_type: timestamp,
+            metadata: timestamp,
+        },
+        size: 0,
+        content_type: String::new(),
+        etag: String::new(),
+        deleted: true,
+        policy_index: 0,
+    })
+}

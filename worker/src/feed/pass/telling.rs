@@ -1,0 +1,70 @@
+//! Remembers and tells how far the walk is.
+
+use super::*;
+use crate::status_file::SavedFeed;
+use crate::valve::Valve;
+
+impl Pass<'_> {
+    /// Remembers cursors and rows set aside, if they changed.
+    pub(super) async fn save(&mut self) {
+        let cursors = self
+            .state
+            .lanes
+            .iter()
+            .map(|lane| (lane.lane.name().to_owned(), lane.progress.cursor()))
+            .collect();
+        let unchanged =
+            !self.parked_changed && self.state.saved.as_ref().is_some_and(|saved| saved.cursors == cursors);
+        if unchanged {
+            self.feed.publish(self.state);
+            return;
+        }
+        let valve = &self.state.valve;
+        let feed = std::sync::Arc::new(SavedFeed {
+            cursors,
+            replicas: self.feed.source.own.clone(),
+            nodes: self.state.nodes,
+            parked: self.state.parked.clone(),
+            valve: (*valve != Valve::default()).then(|| valve.clone()),
+        });
+        let name = self.feed.name(&self.state.database);
+        match self.feed.memory.save(&name, &feed).await {
+            Ok(()) => {
+                self.state.saved = Some(feed);
+                self.parked_changed = false;
+                self.feed.publish(self.state);
+            }
+            Err(error) => {
+                tracing::error!(account = %self.feed.route.account, container = %self.feed.route.container, %error,
+                    "could not save progress; the container waits");
+                self.halt.get_or_insert(Halt::NotSaved);
+            }
+        }
+    }
+
+    pub(super) fn report(&self) {
+        let elapsed = self.started.elapsed().as_secs_f64().max(0.001);
+        let slowest =
+            self.state.lanes.iter().map(|lane| lane.progress.cursor()).min().unwrap_or(self.max_row);
+        // ROWIDs of overwritten objects are gaps, so this is the most that can be left.
+        let rows_left_at_most = u64::try_from(self.max_row.saturating_sub(slowest)).unwrap_or(0);
+        #[allow(clippy::cast_precision_loss, reason = "rates are for people")]
+        let (rows_per_second, bytes_per_second, left) =
+            (self.tally.rows as f64 / elapsed, self.tally.bytes as f64 / elapsed, rows_left_at_most as f64);
+        let eta_seconds = (left / rows_per_second.max(0.001)).round();
+        tracing::info!(
+            account = %self.feed.route.account, container = %self.feed.route.container, rows = self.tally.rows,
+            bytes = self.tally.bytes, rows_per_second = rows_per_second.round(), bytes_per_second = bytes_per_second.round(),
+            rows_left_at_most, eta_seconds, in_flight = self.tasks.len(), failed = self.tally.failed, "still working"
+        );
+    }
+
+    pub(super) fn log_end(&self) {
+        let tally = &self.tally;
+        tracing::info!(
+            account = %self.feed.route.account, container = %self.feed.route.container, rows = tally.rows, copied = tally.copied,
+            updated = tally.updated, deleted = tally.deleted, archived = tally.archived, bytes = tally.bytes,
+            failed = tally.failed, parked = self.state.parked.len(), seconds = self.started.elapsed().as_secs_f64(), "processed rows"
+        );
+    }
+}

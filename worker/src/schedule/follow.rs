@@ -1,0 +1,247 @@
+//! Brings the feeds in line with the configuration and with the databases that are there.
+
+use swift_s3_store::Limited;
+
+use super::*;
+use crate::mapping_state::MappingState;
+
+impl Scheduler {
+    /// Looks for databases and brings the feeds in line with what is there.
+    pub(super) async fn discover(&mut self) {
+        let discovered = self.discovery.look(&Arc::clone(&self.config)).await;
+        let mut problems: BTreeSet<String> = discovered.problems.iter().cloned().collect();
+        let mut wanted: HashSet<FeedKey> = HashSet::with_capacity(discovered.found.len());
+        let complete = discovered.listings.values().all(Option::is_some) && problems.is_empty();
+        let mut unserved = BTreeMap::new();
+        for found in &discovered.found {
+            match self.follow(found, &wanted).await {
+                Ok(key) => {
+                    wanted.insert(key);
+                }
+                Err(problem) => {
+                    if let Some(id) = self.mapping_ids.get(found.mapping) {
+                        unserved.insert(id.clone(), problem.clone());
+                    }
+                    problems.insert(problem);
+                }
+            }
+        }
+        self.board.set_problems(unserved);
+        self.note_problems(problems);
+        let gone: Vec<FeedKey> = self.entries.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+        for key in gone {
+            self.retire(&key);
+        }
+        self.note_containers(&discovered, complete);
+        if let Some(watcher) = &mut self.watcher {
+            for folder in self.by_folder.keys() {
+                watcher.add(folder);
+            }
+            let by_folder = &self.by_folder;
+            watcher.retain(|folder| by_folder.contains_key(folder));
+        }
+    }
+
+    /// Tells problems once, when they begin, and when they are over.
+    fn note_problems(&mut self, problems: BTreeSet<String>) {
+        for problem in problems.difference(&self.known_problems) {
+            tracing::error!("{problem}");
+        }
+        if problems.is_empty() && !self.known_problems.is_empty() {
+            tracing::info!("the problems with finding containers are over");
+        }
+        self.once_failed |= !problems.is_empty();
+        self.known_problems = problems;
+    }
+
+    fn note_containers(&mut self, discovered: &Discovered, complete: bool) {
+        for (account, listing) in &discovered.listings {
+            let Some(listing) = listing else { continue };
+            if self.known_containers.get(account) != Some(listing) {
+                self.known_containers.insert(account.clone(), listing.clone());
+                self.prune = true;
+            }
+        }
+        // Nothing is removed on the word of a look that did not see everything.
+        self.prune &= complete;
+    }
+
+    /// Makes sure that a database is followed; answers its key.
+    async fn follow(&mut self, found: &Found, followed: &HashSet<FeedKey>) -> Result<FeedKey, String> {
+        let mapping = self.config.mappings.get(found.mapping).cloned().ok_or("a mapping went away")?;
+        let identity = self.identity(&mapping, found);
+        let key = (identity.clone(), found.container.clone(), found.source.database.clone());
+        if followed.contains(&key) {
+            // Two mappings that do the same to one container: the first of them does it.
+            return Ok(key);
+        }
+        let id = self.mapping_ids.get(found.mapping).cloned().ok_or("a mapping went away")?;
+        let state = self.board.mapping(&id);
+        let (remote, route) = self.route(&mapping, &identity, &found.container, &state).await?;
+        self.expire_remote(&mapping, &remote, &route);
+        if let Some(entry) = self.entries.get(&key) {
+            let same = Arc::ptr_eq(&entry.feed.remote, &remote)
+                && entry.feed.mapping.id == id
+                && entry.feed.route.mapping.delete_limit == mapping.delete_limit
+                && entry.feed.source.own == found.source.own
+                && entry.feed.source.place == found.source.place;
+            if same && !entry.retired {
+                return Ok(key);
+            }
+            if entry.running {
+                self.retire(&key);
+                // The next look puts the new one in its place, when the old pass has ended.
+                return Ok(key);
+            }
+            self.remove(&key);
+        }
+        let (status, account, container) =
+            (Arc::clone(&self.status), mapping.account.clone(), found.container.clone());
+        let file = tokio::task::spawn_blocking(move || status.file(&account, &container))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| {
+                format!("could not read the status file of {}/{}: {error}", mapping.account, found.container)
+            })?;
+        let sole = self.sole.contains(&found.mapping);
+        let memory = match &self.link {
+            Some(link) => Memory::Control(ControlMemory::new(link.clone(), file)),
+            None => Memory::Files(file),
+        };
+        let feed = Arc::new(Feed::new(route, remote, identity, found.source.clone(), sole, state, memory));
+        let place = self.board.add(&feed);
+        if let Some(folder) = found.source.pending.parent() {
+            self.by_folder.entry(folder.to_owned()).or_default().push(key.clone());
+        }
+        let entry = Entry { feed, running: false, due: None, last_start: None, retired: false, place };
+        self.entries.insert(key.clone(), entry);
+        if !self.settings.once {
+            self.schedule(&key, Instant::now());
+        }
+        Ok(key)
+    }
+
+    /// The mapping's identity for a container: a digest, so it is made once per configuration.
+    fn identity(&mut self, mapping: &Mapping, found: &Found) -> String {
+        let of_mapping = self.identities.entry(found.mapping).or_default();
+        if let Some(identity) = of_mapping.get(&found.container) {
+            return identity.clone();
+        }
+        let identity = mapping.identity(&found.container);
+        of_mapping.insert(found.container.clone(), identity.clone());
+        identity
+    }
+
+    async fn route(
+        &mut self,
+        mapping: &Arc<Mapping>,
+        identity: &str,
+        container: &str,
+        state: &MappingState,
+    ) -> Result<(Arc<RemoteStore>, Arc<Route>), String> {
+        let name = (identity.to_owned(), container.to_owned());
+        if let Some((remote, route)) = self.routes.get(&name) {
+            return Ok((Arc::clone(remote), Arc::clone(route)));
+        }
+        let proxies = (self.config.http_proxy.as_deref(), self.config.https_proxy.as_deref());
+        let remote = self
+            .remotes
+            .open(&mapping.remote, proxies, self.config.workers)
+            .await
+            .map_err(|error| format!("{} cannot be served: {error}", mapping.path))?;
+        let gates = vec![Arc::clone(&state.gate), Arc::clone(&self.cluster_gate)];
+        let store = Arc::new(Limited::new(Arc::clone(&remote.store), gates));
+        let route = Arc::new(Route::new(Arc::clone(mapping), container, store, &self.counters));
+        self.routes.insert(name, (Arc::clone(&remote), Arc::clone(&route)));
+        Ok((remote, route))
+    }
+
+    /// Sees to the bucket's lifecycle rule of a mapping with `remote_delete_after`.
+    fn expire_remote(&mut self, mapping: &Arc<Mapping>, remote: &Arc<RemoteStore>, route: &Arc<Route>) {
+        let Some(after) = mapping.remote_delete_after else { return };
+        let prefix = route.keys.key_prefix().to_owned();
+        let days = expiration_days(after);
+        let name = format!("{} {prefix}", remote.label);
+        if self.expirations.get(&name).is_some_and(|at| *at > Instant::now()) {
+            return;
+        }
+        self.expirations.insert(name.clone(), Instant::now() + LIFECYCLE_INTERVAL);
+        let remote = Arc::clone(remote);
+        let stop = self.stop.clone();
+        let task = async move {
+            let _turn = remote.lifecycle.lock().await;
+            match remote.store.set_expiration(&prefix, days).await {
+                Ok(LifecyclePlan::Keep) => {}
+                Ok(LifecyclePlan::Write { .. }) => {
+                    tracing::info!(remote = %remote.label, prefix, days, "set the lifecycle rule of the bucket");
+                }
+                Ok(LifecyclePlan::Conflict { rule }) => tracing::warn!(remote = %remote.label, prefix, rule,
+                    "another lifecycle rule covers the prefix; remote_delete_after is not in force"),
+                Ok(LifecyclePlan::TooShort) => tracing::warn!(remote = %remote.label, prefix,
+                    "remote_delete_after is less than half a day; S3 counts in days"),
+                Err(error) => tracing::warn!(remote = %remote.label, prefix, %error,
+                    "could not set the lifecycle rule of the bucket; objects are copied all the same"),
+            }
+        };
+        self.passes.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    pub(super) fn retire(&mut self, key: &FeedKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.retired = true;
+        entry.feed.retire();
+        if !entry.running {
+            self.remove(key);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &FeedKey) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        self.board.remove(entry.place);
+        entry.feed.close();
+        if let Some(at) = entry.due {
+            self.due.remove(&(at, key.clone()));
+        }
+        if let Some(folder) = entry.feed.source.pending.parent()
+            && let Some(keys) = self.by_folder.get_mut(folder)
+        {
+            keys.retain(|other| other != key);
+            if keys.is_empty() {
+                self.by_folder.remove(folder);
+            }
+        }
+    }
+}
+
+/// The mappings that are the only ones of their container with their bucket's name: cursors of the original, which knew
+/// buckets by name only, can be trusted for them.
+pub(super) fn sole_targets(config: &SyncConfig) -> HashSet<usize> {
+    let mut by_target: HashMap<(&str, &str), Vec<(usize, &ContainerSelector)>> = HashMap::new();
+    for (index, mapping) in config.mappings.iter().enumerate() {
+        let target = (mapping.account.as_str(), mapping.remote.bucket.as_str());
+        by_target.entry(target).or_default().push((index, &mapping.container));
+    }
+    let mut sole = HashSet::new();
+    for group in by_target.values() {
+        if let [(index, _)] = group.as_slice() {
+            sole.insert(*index);
+            continue;
+        }
+        if group.iter().any(|(_, container)| **container == ContainerSelector::All) {
+            continue;
+        }
+        let mut by_container: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, container) in group {
+            if let ContainerSelector::One(container) = container {
+                by_container.entry(container).or_default().push(*index);
+            }
+        }
+        sole.extend(by_container.values().filter(|indexes| indexes.len() == 1).flatten());
+    }
+    sole
+}

@@ -1,0 +1,192 @@
+//! What the control plane, or the operator's SIGHUP, changes while the worker runs.
+
+use jiff::Zoned;
+use swift_s3_policy::{Limits, WeekMinute};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::feed::Tried;
+
+/// Something to change now.
+#[derive(Debug)]
+pub enum Order {
+    /// Work by this configuration from now on.
+    Config {
+        /// It; what it names on this machine was checked.
+        config: Arc<SyncConfig>,
+        /// False when mappings were left out because something is wrong with them.
+        is_complete: bool,
+        /// Answered when it is in force.
+        done: oneshot::Sender<()>,
+    },
+    /// The switches of all mappings; those that are not named are neither paused nor released.
+    Switches {
+        /// What operators switched, by mapping id.
+        switches: HashMap<String, Switch>,
+        /// Over how many workers the cluster's limits are divided.
+        worker_count: u32,
+    },
+    /// Try rows again that were set aside.
+    Retry {
+        /// Of this mapping; of all if there is none.
+        mapping_id: Option<String>,
+        /// Of this account; of all if there is none.
+        account: Option<String>,
+        /// Of this container; of all if there is none.
+        container: Option<String>,
+        /// Which rows.
+        rows: Tried,
+    },
+    /// The control plane is there (again).
+    Connected,
+}
+
+/// What operators switched for one mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switch {
+    /// Nothing is to be carried.
+    pub paused: bool,
+    /// Deletes held before this time may go; in seconds since the epoch, 0 for none.
+    pub released_at: u64,
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obeyed {
+    /// It is done.
+    Done,
+    /// Another configuration is in force.
+    Reconfigured,
+    /// The process was told to stop meanwhile.
+    Stop,
+}
+
+impl Scheduler {
+    /// Does what an order says.
+    pub(super) async fn obey(&mut self, order: Order, signals: &mut Signals) -> Obeyed {
+        match order {
+            // A slow account server must not keep a stop signal waiting.
+            Order::Config { config, is_complete, done } => tokio::select! {
+                () = async {
+                    self.is_complete = is_complete;
+                    self.apply(config).await;
+                } => {
+                    // Whoever gave the order may be gone.
+                    let _ = done.send(());
+                    return Obeyed::Reconfigured;
+                }
+                () = signals.stop_requested() => return Obeyed::Stop,
+            },
+            Order::Switches { switches, worker_count } => self.switch(switches, worker_count),
+            Order::Retry { mapping_id, account, container, rows } => {
+                let wanted =
+                    |wish: &Option<String>, found: &str| wish.as_deref().is_none_or(|wish| wish == found);
+                let keys: Vec<FeedKey> = self
+                    .entries
+                    .iter()
+                    .filter(|(_, entry)| {
+                        wanted(&mapping_id, &entry.feed.mapping.id)
+                            && wanted(&account, &entry.feed.route.account)
+                            && wanted(&container, &entry.feed.route.container)
+                    })
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                for key in keys {
+                    if let Some(entry) = self.entries.get(&key) {
+                        entry.feed.try_again(rows.clone());
+                    }
+                    self.touch(&key);
+                }
+            }
+            Order::Connected => {
+                let keys: Vec<FeedKey> = self.entries.keys().cloned().collect();
+                keys.iter().for_each(|key| self.touch(key));
+            }
+        }
+        Obeyed::Done
+    }
+
+    /// Puts a new configuration in force. Transfers under way go on with what they started with.
+    pub(super) async fn apply(&mut self, config: Arc<SyncConfig>) {
+        // Passes under way share the permits with those to come.
+        let permits = Arc::clone(&self.settings.permits);
+        if self.config.workers != config.workers {
+            permits.store(Arc::new(Semaphore::new(config.workers)));
+        }
+        let in_flight = self.settings.in_flight;
+        let unchanged = self.config.workers == config.workers;
+        self.settings = PassSettings { permits, ..settings(&config, false) };
+        if unchanged {
+            self.settings.in_flight = in_flight;
+        }
+        self.enumerators = Arc::new(Semaphore::new(config.enumerator_workers));
+        self.mapping_ids = config.mapping_ids();
+        self.config = config;
+        self.routes.clear();
+        self.identities.clear();
+        self.sole = follow::sole_targets(&self.config);
+        self.expirations.clear();
+        self.prune = true;
+        self.board.retain_mappings(&self.mapping_ids);
+        self.keep_switches_current();
+        self.keep_rates_current();
+        self.discover().await;
+        self.remotes.tidy();
+        self.check_all();
+    }
+
+    fn switch(&mut self, switches: HashMap<String, Switch>, worker_count: u32) {
+        self.worker_count = worker_count.max(1);
+        self.switches = switches;
+        self.keep_rates_current();
+        let awake = self.keep_switches_current();
+        let keys: Vec<FeedKey> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| awake.contains(&entry.feed.mapping.id))
+            .map(|(key, _)| key.clone())
+            .collect();
+        keys.iter().for_each(|key| self.touch(key));
+    }
+
+    /// Puts the operators' switches in force. Answers the mappings that have something to do because of it.
+    pub(super) fn keep_switches_current(&mut self) -> HashSet<String> {
+        let mut awake = HashSet::new();
+        for id in &self.mapping_ids {
+            let (state, switch) =
+                (self.board.mapping(id), self.switches.get(id).copied().unwrap_or_default());
+            if state.set_paused(switch.paused) {
+                tracing::info!(mapping = id, paused = switch.paused, "an operator switched a mapping");
+                if !switch.paused {
+                    awake.insert(id.clone());
+                }
+            }
+            if state.set_released_at(switch.released_at) {
+                awake.insert(id.clone());
+            }
+        }
+        awake
+    }
+
+    /// Puts the limits of this minute in force, by the clock on this machine's wall.
+    pub(super) fn keep_rates_current(&mut self) {
+        let now = Zoned::now();
+        let weekday = u8::try_from(now.weekday().to_monday_zero_offset()).unwrap_or_default();
+        let at = |limits: &Limits| {
+            let hour = u8::try_from(now.hour()).unwrap_or_default();
+            let minute = u8::try_from(now.minute()).unwrap_or_default();
+            limits.at(WeekMinute::new(weekday, hour, minute))
+        };
+        for (mapping, id) in self.config.mappings.iter().zip(&self.mapping_ids) {
+            self.board.mapping(id).set_rates(at(&mapping.limits));
+        }
+        let cluster = at(&self.config.limits).share(self.worker_count);
+        self.cluster_gate.set(cluster);
+        let most =
+            cluster.concurrency.map_or(self.config.workers, |most| self.config.workers.min(most as usize));
+        if self.settings.in_flight != most {
+            self.settings.in_flight = most;
+            self.settings.permits.store(Arc::new(Semaphore::new(most)));
+        }
+    }
+}

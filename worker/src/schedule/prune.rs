@@ -1,0 +1,45 @@
+//! Forgets the progress of what no mapping names any more.
+
+use super::*;
+
+impl Scheduler {
+    pub(super) async fn prune(&mut self) {
+        if !self.prune || !self.is_complete {
+            return;
+        }
+        self.prune = false;
+        let mut keep: HashMap<(String, String), Vec<String>> = HashMap::new();
+        let mut unlisted: HashSet<String> = HashSet::new();
+        for mapping in &self.config.mappings {
+            let containers: Vec<&str> = match &mapping.container {
+                ContainerSelector::One(container) => vec![container],
+                ContainerSelector::All => {
+                    let Some(known) = self.known_containers.get(&mapping.account) else {
+                        unlisted.insert(file_name(&mapping.account));
+                        continue;
+                    };
+                    known.iter().map(String::as_str).collect()
+                }
+            };
+            for container in containers {
+                keep.entry((file_name(&mapping.account), file_name(container)))
+                    .or_default()
+                    .push(mapping.identity(container));
+            }
+        }
+        let status = Arc::clone(&self.status);
+        let pruned = tokio::task::spawn_blocking(move || {
+            status.prune(|account, container| {
+                let name = (account.to_owned(), container.to_owned());
+                match keep.get(&name) {
+                    _ if unlisted.contains(account) => Keep::Everything,
+                    Some(identities) => Keep::Mappings(identities.clone()),
+                    None => Keep::Nothing,
+                }
+            });
+        });
+        if let Err(error) = pruned.await {
+            tracing::warn!(%error, "could not tidy the status folder");
+        }
+    }
+}
