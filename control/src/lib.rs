@@ -1,0 +1,35 @@
+//! The control plane: configuration, status, and the push to every node; and the operator's command line.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`cli`] | the command line of `swift-s3-control`, and the life of its process |
+//! | [`server`], [`transport`], [`gate`], [`access`] | connections, TLS, who may do what |
+//! | [`services`] | the gRPC services: translation only |
+//! | [`control`] | what services share; changes are stored first, then pushed |
+//! | [`push`] | the state that nodes work by |
+//! | [`registry`], [`workers`] | nodes, sessions, answers; over how many workers limits are divided |
+//! | `house` | nodes are remembered, and what is too old is forgotten |
+//! | [`feeds`], [`overview`], [`alerts`], [`verdict`] | status: added up, judged, put in words |
+//! | [`store`] | SQLite: one writer with group commit, readers beside it |
+//! | [`documents`] | configuration documents in the words of the contract |
+//! | [`ctl`] | the command line `swift-s3ctl` |
+
+pub mod access;
+pub mod alerts;
+pub mod cli;
+pub mod control;
+pub mod ctl;
+pub mod documents;
+pub mod feeds;
+pub mod gate;
+mod house;
+pub mod overview;
+pub mod push;
+pub mod registry;
+pub mod server;
+pub mod services;
+pub mod store;
+pub mod time;
+pub mod transport;
+pub mod verdict;
+pub mod workers;

@@ -1,0 +1,534 @@
+//! Which nodes there are, which are connected, and how they answered. Knows no streams: a session hands in what its node
+//! said, and takes out what the node is to be told.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use swift_s3_proto::v1::{
+    ConfigAnswer, ConfigOutcome, ControlMessage, ExplainAnswer, ExplainCommand, Heartbeat, Hello,
+    MappingHealth, NodeState, ObjectFindings, Problem, RetryCommand, Role, control_message,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
+
+use crate::feeds::cut;
+use crate::store::NodeRecord;
+use crate::time;
+
+/// Messages that wait for one node; the configuration is not among them.
+const OUTBOUND_QUEUE: usize = 64;
+/// Sendings of the configuration that an answer may still come for.
+const REMEMBERED_PUSHES: usize = 16;
+/// Problems kept of one answer.
+const MAX_PROBLEMS: usize = 1_000;
+/// The capability of nodes that answer questions about objects.
+const CAN_EXPLAIN: &str = "explain";
+/// Mappings kept of one heartbeat.
+const MAX_MAPPINGS: usize = 100_000;
+
+/// All nodes.
+#[derive(Debug)]
+pub struct Registry {
+    state: Mutex<State>,
+    workers: watch::Sender<u32>,
+    silence: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: BTreeMap<String, Node>,
+    next_session: u64,
+    next_question: u64,
+    questions: HashMap<u64, Asker>,
+    slow_nodes_ended: u64,
+}
+
+/// Who waits for answers to a question.
+#[derive(Debug)]
+struct Asker {
+    answers: mpsc::Sender<(String, Vec<ObjectFindings>)>,
+    /// Nodes that were asked and have not answered.
+    waiting: HashSet<String>,
+}
+
+/// One node.
+#[derive(Debug)]
+struct Node {
+    record: NodeRecord,
+    session: Option<Session>,
+    answer: Option<Answer>,
+    health: Vec<MappingHealth>,
+    clock_skew_seconds: Option<f64>,
+    /// Why its latest report was refused, if it was.
+    refused_report: Option<String>,
+    /// The reason that was last told in the log.
+    told_refusal: Option<String>,
+    is_unsaved: bool,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: u64,
+    instance_id: String,
+    connected_at_ms: i64,
+    seen_at: Instant,
+    outbound: mpsc::Sender<ControlMessage>,
+    end: oneshot::Sender<Status>,
+    pushes: VecDeque<Push>,
+}
+
+#[derive(Debug)]
+struct Push {
+    nonce: String,
+    revision: i64,
+    generation: u64,
+    sent_at: Instant,
+}
+
+/// What a node made of a configuration.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The revision.
+    pub revision: i64,
+    /// The generation.
+    pub generation: u64,
+    /// How it went.
+    pub outcome: ConfigOutcome,
+    /// Why not all of it is in force.
+    pub problems: Vec<Problem>,
+    /// From the push to the answer.
+    pub took: Duration,
+}
+
+/// A registered session.
+#[derive(Debug)]
+pub struct Connected {
+    /// Names it towards the registry.
+    pub session: u64,
+    /// What the node is to be told.
+    pub outbound: mpsc::Receiver<ControlMessage>,
+    /// For messages that must not be lost.
+    pub queue: mpsc::Sender<ControlMessage>,
+    /// Fires when the session must end.
+    pub end: oneshot::Receiver<Status>,
+}
+
+/// A node as others see it.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// What is remembered of it.
+    pub record: NodeRecord,
+    /// True if it is connected and gave a sign of life lately.
+    pub is_live: bool,
+    /// Set while it is connected.
+    pub connected_at_ms: Option<i64>,
+    /// Its latest answer.
+    pub answer: Option<Answer>,
+    /// How its mappings fare; of a live node.
+    pub health: Vec<MappingHealth>,
+    /// Its clock minus ours.
+    pub clock_skew_seconds: Option<f64>,
+    /// Why its latest report was refused, if it was; of a live node.
+    pub refused_report: Option<String>,
+}
+
+impl NodeView {
+    /// How it stands to the revision in force.
+    #[must_use]
+    pub fn state(&self, revision: i64) -> NodeState {
+        state(self.is_live, self.answer.as_ref().map(|answer| (answer.revision, answer.outcome)), revision)
+    }
+
+    /// True for a worker.
+    #[must_use]
+    pub fn is_worker(&self) -> bool {
+        self.record.role == i32::from(Role::Worker)
+    }
+}
+
+/// How a node stands to the revision in force.
+#[must_use]
+pub fn state(is_live: bool, answer: Option<(i64, ConfigOutcome)>, revision: i64) -> NodeState {
+    match answer {
+        _ if !is_live => NodeState::NotSeen,
+        _ if revision == 0 => NodeState::Synced,
+        Some((answered, ConfigOutcome::Applied)) if answered == revision => NodeState::Synced,
+        Some((answered, ConfigOutcome::PartlyApplied | ConfigOutcome::Rejected)) if answered == revision => {
+            NodeState::Rejected
+        }
+        _ => NodeState::Stale,
+    }
+}
+
+impl Registry {
+    /// Begins with the nodes that were known. A node that gives no sign of life for `silence` is silent.
+    #[must_use]
+    pub fn new(nodes: Vec<NodeRecord>, silence: Duration) -> Self {
+        let nodes = nodes.into_iter().map(|record| (record.node_id.clone(), Node::new(record))).collect();
+        let state = State { nodes, ..State::default() };
+        Self { state: Mutex::new(state), workers: watch::Sender::new(0), silence }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a connection. A newer connection of the same process replaces its older one.
+    ///
+    /// # Errors
+    /// When the greeting is not right, or another process is connected under this id.
+    pub fn connect(&self, hello: Hello) -> Result<Connected, Status> {
+        check(&hello)?;
+        let mut state = self.lock();
+        if let Some(node) = state.nodes.get_mut(&hello.node_id)
+            && let Some(session) = node.session.take()
+        {
+            if session.instance_id != hello.instance_id {
+                let message = format!(
+                    "node {:?} is connected since {} by another process on host {:?}; stop that one, or give this one \
+                     another node id",
+                    hello.node_id,
+                    time::shown(session.connected_at_ms),
+                    node.record.host
+                );
+                node.session = Some(session);
+                return Err(Status::already_exists(message));
+            }
+            drop(session.end.send(Status::aborted("a newer connection of the same process took over")));
+        }
+        let (queue, outbound) = mpsc::channel(OUTBOUND_QUEUE);
+        let (end, ended) = oneshot::channel();
+        state.next_session += 1;
+        let id = state.next_session;
+        let record = NodeRecord {
+            node_id: hello.node_id.clone(),
+            role: hello.role,
+            version: hello.version,
+            host: hello.host,
+            addresses: hello.addresses,
+            capabilities: hello.capabilities,
+            revision: hello.revision,
+            last_seen_at_ms: time::now_ms(),
+        };
+        let mut node = Node::new(record);
+        node.is_unsaved = true;
+        node.session = Some(Session {
+            id,
+            instance_id: hello.instance_id,
+            connected_at_ms: time::now_ms(),
+            seen_at: Instant::now(),
+            outbound: queue.clone(),
+            end,
+            pushes: VecDeque::new(),
+        });
+        state.nodes.insert(hello.node_id, node);
+        self.count_workers(&state);
+        Ok(Connected { session: id, outbound, queue, end: ended })
+    }
+
+    /// Takes a session off. False: it was not the node's any more.
+    pub fn disconnect(&self, node_id: &str, session: u64) -> bool {
+        let mut state = self.lock();
+        let Some(node) = state.nodes.get_mut(node_id).filter(|node| node.is_session(session)) else {
+            return false;
+        };
+        node.session = None;
+        node.is_unsaved = true;
+        self.count_workers(&state);
+        true
+    }
+
+    /// How many workers are connected, now and from now on.
+    #[must_use]
+    pub fn workers(&self) -> watch::Receiver<u32> {
+        self.workers.subscribe()
+    }
+
+    fn count_workers(&self, state: &State) {
+        let is_worker = |node: &&Node| node.session.is_some() && node.record.role == i32::from(Role::Worker);
+        let count = u32::try_from(state.nodes.values().filter(is_worker).count()).unwrap_or(u32::MAX);
+        self.workers.send_if_modified(|known| std::mem::replace(known, count) != count);
+    }
+
+    /// Any message of a node is a sign of life. False: the session is not the node's any more.
+    pub fn seen(&self, node_id: &str, session: u64) -> bool {
+        self.with_session(node_id, session, |node| node.see()).is_some()
+    }
+
+    /// Takes what a heartbeat says of the node itself. False: the session is not the node's any more.
+    #[allow(clippy::cast_precision_loss, reason = "a clock's difference, for people")]
+    pub fn heartbeat(&self, node_id: &str, session: u64, heartbeat: &mut Heartbeat) -> bool {
+        let mut health = std::mem::take(&mut heartbeat.mappings);
+        health.truncate(MAX_MAPPINGS);
+        for text in health.iter_mut().flat_map(|mapping| [&mut mapping.refused, &mut mapping.remote_trouble])
+        {
+            text.truncate(cut(text).len());
+        }
+        let ahead_ms = |at| time::milliseconds(at).saturating_sub(time::now_ms());
+        let skew = heartbeat.sent_at.as_ref().map(|at| ahead_ms(at) as f64 / 1_000.0);
+        self.with_session(node_id, session, |node| {
+            node.see();
+            node.health = health;
+            node.clock_skew_seconds = skew;
+        })
+        .is_some()
+    }
+
+    /// Remembers whether the latest report was refused, and why. True: the reason is new.
+    pub fn reported(&self, node_id: &str, session: u64, refusal: Option<String>) -> bool {
+        let is_new = self.with_session(node_id, session, |node| {
+            node.see();
+            let is_new = refusal.is_some() && refusal != node.told_refusal;
+            if is_new {
+                node.told_refusal.clone_from(&refusal);
+            }
+            node.refused_report = refusal;
+            is_new
+        });
+        is_new.unwrap_or(false)
+    }
+
+    /// Remembers that a configuration is being sent.
+    pub fn pushed(&self, node_id: &str, session: u64, nonce: &str, revision: i64, generation: u64) {
+        self.with_session(node_id, session, |node| {
+            let Some(session) = &mut node.session else { return };
+            if session.pushes.len() >= REMEMBERED_PUSHES {
+                session.pushes.pop_front();
+            }
+            let sent_at = Instant::now();
+            session.pushes.push_back(Push { nonce: nonce.to_owned(), revision, generation, sent_at });
+        });
+    }
+
+    /// Takes an answer to a configuration. `None`: it answers nothing that was sent lately.
+    pub fn answered(&self, node_id: &str, session: u64, answer: ConfigAnswer) -> Option<Answer> {
+        self.with_session(node_id, session, |node| {
+            node.see();
+            let push = node.session.as_ref()?.pushes.iter().find(|push| push.nonce == answer.nonce)?;
+            let outcome = answer.outcome();
+            let mut problems = answer.problems;
+            problems.truncate(MAX_PROBLEMS);
+            let answer = Answer {
+                revision: push.revision,
+                generation: push.generation,
+                outcome,
+                problems,
+                took: push.sent_at.elapsed(),
+            };
+            if node.answer.as_ref().is_none_or(|known| known.generation <= answer.generation) {
+                if matches!(outcome, ConfigOutcome::Applied | ConfigOutcome::PartlyApplied) {
+                    node.record.revision = answer.revision;
+                }
+                node.answer = Some(answer.clone());
+            }
+            Some(answer)
+        })
+        .flatten()
+    }
+
+    /// Hands a node's answer to who asked.
+    pub fn explained(&self, node_id: &str, answer: ExplainAnswer) {
+        let asker = self.lock().questions.get_mut(&answer.id).and_then(|asker| {
+            // One answer of each node that was asked.
+            asker.waiting.remove(node_id).then(|| asker.answers.clone())
+        });
+        if let Some(asker) = asker {
+            let mut findings = answer.findings;
+            for finding in &mut findings {
+                node_id.clone_into(&mut finding.node_id);
+            }
+            drop(asker.try_send((node_id.to_owned(), findings)));
+        }
+    }
+
+    /// Asks live workers that can tell about an object: those named, or all if none is.
+    #[must_use]
+    pub fn ask(&self, account: &str, container: &str, object: &str, node_ids: &[String]) -> Question<'_> {
+        let mut state = self.lock();
+        state.next_question += 1;
+        let id = state.next_question;
+        let command = ExplainCommand {
+            id,
+            account: account.to_owned(),
+            container: container.to_owned(),
+            object: object.to_owned(),
+        };
+        let mut asked = Vec::new();
+        for (node_id, node) in &state.nodes {
+            let is_meant = node_ids.is_empty() || node_ids.contains(node_id);
+            if is_meant
+                && node.record.role == i32::from(Role::Worker)
+                && node.record.capabilities.iter().any(|word| word == CAN_EXPLAIN)
+                && node.is_live(self.silence)
+                && node.tell(control_message::Message::Explain(command.clone()))
+            {
+                asked.push(node_id.clone());
+            }
+        }
+        let (sender, answers) = mpsc::channel(asked.len().max(1));
+        state.questions.insert(id, Asker { answers: sender, waiting: asked.iter().cloned().collect() });
+        Question { registry: self, id, asked, answers }
+    }
+
+    /// Tells nodes to try rows again. Returns how many were told.
+    pub fn retry(&self, node_ids: &[String], command: &RetryCommand) -> u32 {
+        let state = self.lock();
+        let told = node_ids
+            .iter()
+            .filter_map(|node_id| state.nodes.get(node_id))
+            .filter(|node| node.is_live(self.silence))
+            .filter(|node| node.tell(control_message::Message::Retry(command.clone())))
+            .count();
+        u32::try_from(told).unwrap_or(u32::MAX)
+    }
+
+    /// All nodes, by id.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeView> {
+        self.lock().nodes.values().map(|node| node.view(self.silence)).collect()
+    }
+
+    /// True while it is connected. `None`: it is not known.
+    #[must_use]
+    pub fn is_connected(&self, node_id: &str) -> Option<bool> {
+        self.lock().nodes.get(node_id).map(|node| node.session.is_some())
+    }
+
+    /// Removes a node from the lists. `None`: it is not known; false: it is connected, and stays.
+    pub fn forget(&self, node_id: &str) -> Option<bool> {
+        let mut state = self.lock();
+        let is_connected = state.nodes.get(node_id)?.session.is_some();
+        if !is_connected {
+            state.nodes.remove(node_id);
+        }
+        Some(!is_connected)
+    }
+
+    /// Nodes whose records changed since they were last taken.
+    #[must_use]
+    pub fn take_unsaved(&self) -> Vec<NodeRecord> {
+        let mut state = self.lock();
+        let take = |node: &mut Node| std::mem::take(&mut node.is_unsaved).then(|| node.record.clone());
+        state.nodes.values_mut().filter_map(take).collect()
+    }
+
+    /// Counts a node whose stream was ended because it did not read. Returns how often that happened.
+    pub fn ended_slow_node(&self) -> u64 {
+        let mut state = self.lock();
+        state.slow_nodes_ended += 1;
+        state.slow_nodes_ended
+    }
+
+    fn with_session<T>(&self, node_id: &str, session: u64, change: impl FnOnce(&mut Node) -> T) -> Option<T> {
+        let mut state = self.lock();
+        state.nodes.get_mut(node_id).filter(|node| node.is_session(session)).map(change)
+    }
+}
+
+/// A question that nodes are being asked. Answers are taken until it is dropped.
+#[derive(Debug)]
+pub struct Question<'a> {
+    registry: &'a Registry,
+    id: u64,
+    /// Who was asked.
+    pub asked: Vec<String>,
+    /// What they answer.
+    pub answers: mpsc::Receiver<(String, Vec<ObjectFindings>)>,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.registry.lock().questions.remove(&self.id);
+    }
+}
+
+impl Node {
+    fn new(record: NodeRecord) -> Self {
+        Self {
+            record,
+            session: None,
+            answer: None,
+            health: Vec::new(),
+            clock_skew_seconds: None,
+            refused_report: None,
+            told_refusal: None,
+            is_unsaved: false,
+        }
+    }
+
+    fn is_session(&self, id: u64) -> bool {
+        self.session.as_ref().is_some_and(|session| session.id == id)
+    }
+
+    fn is_live(&self, silence: Duration) -> bool {
+        self.session.as_ref().is_some_and(|session| session.seen_at.elapsed() <= silence)
+    }
+
+    fn see(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.seen_at = Instant::now();
+        }
+        self.record.last_seen_at_ms = time::now_ms();
+        self.is_unsaved = true;
+    }
+
+    /// False: the node does not read what it was told before.
+    fn tell(&self, message: control_message::Message) -> bool {
+        let message = ControlMessage { message: Some(message) };
+        self.session.as_ref().is_some_and(|session| session.outbound.try_send(message).is_ok())
+    }
+
+    fn view(&self, silence: Duration) -> NodeView {
+        let is_live = self.is_live(silence);
+        NodeView {
+            record: self.record.clone(),
+            is_live,
+            connected_at_ms: self.session.as_ref().map(|session| session.connected_at_ms),
+            answer: self.answer.clone(),
+            health: if is_live { self.health.clone() } else { Vec::new() },
+            clock_skew_seconds: self.clock_skew_seconds.filter(|_| is_live),
+            refused_report: self.refused_report.clone().filter(|_| is_live),
+        }
+    }
+}
+
+/// The longest id and similar words of a greeting.
+const MAX_WORD_BYTES: usize = 255;
+/// The longest list in a greeting.
+const MAX_LIST: usize = 256;
+
+fn check(hello: &Hello) -> Result<(), Status> {
+    let is_word = |word: &str| word.len() <= MAX_WORD_BYTES && !word.chars().any(char::is_control);
+    for (what, word) in [("node_id", &hello.node_id), ("instance_id", &hello.instance_id)] {
+        if word.is_empty() || !is_word(word) {
+            return Err(Status::invalid_argument(format!(
+                "hello.{what} is empty, longer than {MAX_WORD_BYTES} bytes, or has control characters"
+            )));
+        }
+    }
+    let lists = [&hello.addresses, &hello.capabilities];
+    let words = [&hello.version, &hello.host].into_iter().chain(lists.into_iter().flatten());
+    if lists.iter().any(|list| list.len() > MAX_LIST) || !words.into_iter().all(|word| is_word(word)) {
+        return Err(Status::invalid_argument(format!(
+            "hello: a word is longer than {MAX_WORD_BYTES} bytes or has control characters, or a list is longer than {MAX_LIST}"
+        )));
+    }
+    if !matches!(hello.role(), Role::Worker | Role::Shunt) {
+        return Err(Status::invalid_argument(format!(
+            "hello.role is {}; expected ROLE_WORKER or ROLE_SHUNT",
+            hello.role
+        )));
+    }
+    match hello.version.split('.').next() {
+        Some("0" | "1") => Ok(()),
+        _ => Err(Status::failed_precondition(format!(
+            "this control plane ({}) works with nodes of versions 0.x and 1.x, not {:?}; upgrade the older of both",
+            env!("CARGO_PKG_VERSION"),
+            hello.version
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The server: services, health, reflection, and the tasks beside them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use swift_s3_proto::v1::config_service_server::ConfigServiceServer;
+use swift_s3_proto::v1::node_service_server::NodeServiceServer;
+use swift_s3_proto::v1::policy_service_server::PolicyServiceServer;
+use swift_s3_proto::v1::status_service_server::StatusServiceServer;
+use swift_s3_proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower_layer::layer_fn;
+
+use crate::access::Access;
+use crate::control::Control;
+use crate::gate::Gate;
+use crate::services::config::Configs;
+use crate::services::node::Nodes;
+use crate::services::policy::Policies;
+use crate::services::status::Statuses;
+use crate::transport;
+use crate::workers::WorkerCount;
+
+/// A peer whose host is gone is noticed after these two together.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that are still open so long after the stop are dropped.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Nodes' last signs of life are written this often.
+const SAVE_NODES: Duration = Duration::from_secs(60);
+/// What is too old is removed this often.
+const PRUNE: Duration = Duration::from_secs(3_600);
+
+/// Why the server ended other than by being stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Reflection cannot read the compiled contract.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("serving: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// What can be exchanged while the server runs.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// Who may do what.
+    pub access: Arc<watch::Sender<Arc<Access>>>,
+    /// How connections are encrypted; none: they are not.
+    pub tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+}
+
+/// Serves until [`Control::stopping`] fires, then ends streams, writes what waits, and returns.
+///
+/// # Errors
+/// When the server fails.
+pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -> Result<(), ServeError> {
+    let address = listener.local_addr().ok();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, ServingStatus::Serving).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (reflection_v1, reflection_v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    let tasks =
+        [tokio::spawn(count_workers(Arc::clone(&control))), tokio::spawn(keep_house(Arc::clone(&control)))];
+    let access = Arc::clone(&doors.access);
+    let router = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(layer_fn(move |inner| Gate::new(inner, Arc::clone(&access))))
+        .add_service(health_service)
+        .add_service(reflection_v1)
+        .add_service(reflection_v1alpha)
+        .add_service(
+            NodeServiceServer::new(Nodes(Arc::clone(&control)))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            PolicyServiceServer::new(Policies(Arc::clone(&control)))
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            ConfigServiceServer::new(Configs(Arc::clone(&control)))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            StatusServiceServer::new(Statuses(Arc::clone(&control)))
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        );
+    let stop = control.stopping.clone();
+    let serving = router
+        .serve_with_incoming_shutdown(transport::accept(listener, doors.tls), stop.clone().cancelled_owned());
+    tracing::info!(address = %shown(address), control = %control.id, "serving");
+    tokio::pin!(serving);
+    let served = tokio::select! {
+        served = &mut serving => served,
+        () = stop.cancelled() => {
+            tracing::info!("stopping");
+            set_health(&health, ServingStatus::NotServing).await;
+            // A client that does not read its last messages must not hold the process.
+            tokio::time::timeout(DRAIN, &mut serving).await.unwrap_or(Ok(()))
+        }
+    };
+    stop.cancel();
+    for task in tasks {
+        drop(task.await);
+    }
+    control.save_nodes().await;
+    control.store.close().await;
+    Ok(served?)
+}
+
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string())
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    let services = [
+        "",
+        NodeServiceServer::<Nodes>::NAME,
+        PolicyServiceServer::<Policies>::NAME,
+        ConfigServiceServer::<Configs>::NAME,
+        StatusServiceServer::<Statuses>::NAME,
+    ];
+    for service in services {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// Tells nodes over how many workers limits are divided. A restart of many workers makes one push, not one for each.
+async fn count_workers(control: Arc<Control>) {
+    let settings = &control.settings;
+    let mut workers = control.registry.workers();
+    let mut counted = WorkerCount::new(control.push.current().worker_count, settings.worker_absence);
+    loop {
+        let connected = *workers.borrow_and_update();
+        if let Some(count) = counted.see(connected, Instant::now()) {
+            control.push.publish_workers(count);
+        }
+        let due = async {
+            match counted.due() {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = control.stopping.cancelled() => return,
+            () = due => continue,
+            changed = workers.changed() => if changed.is_err() { return },
+        }
+        tokio::select! {
+            () = control.stopping.cancelled() => return,
+            () = tokio::time::sleep(settings.worker_count_pause) => {}
+        }
+    }
+}
+
+async fn keep_house(control: Arc<Control>) {
+    let mut save = tokio::time::interval(SAVE_NODES);
+    // Not at the start, when no node has connected yet.
+    let mut prune = tokio::time::interval_at(tokio::time::Instant::now() + PRUNE, PRUNE);
+    loop {
+        tokio::select! {
+            () = control.stopping.cancelled() => return,
+            _ = save.tick() => control.save_nodes().await,
+            _ = prune.tick() => control.prune().await,
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! `StatusService`: how everything fares, and the handles to change it.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{Stream, unfold};
+use swift_s3_proto::v1::status_service_server::StatusService;
+use swift_s3_proto::v1::{
+    ClusterStatus, ExplainObjectRequest, ExplainObjectResponse, ForgetNodeRequest, ForgetNodeResponse,
+    GetStatusRequest, ListContainersRequest, ListContainersResponse, ListFailuresRequest,
+    ListFailuresResponse, ListMappingsRequest, ListMappingsResponse, ListNodesRequest, ListNodesResponse,
+    PauseMappingRequest, PauseMappingResponse, ReleaseDeletesRequest, ReleaseDeletesResponse,
+    ResumeMappingRequest, ResumeMappingResponse, RetryCommand, RetryFailuresRequest, RetryFailuresResponse,
+    StatusUpdate, WatchStatusRequest,
+};
+use tonic::{Request, Response, Status};
+
+use super::page::{self, Question};
+use super::policy::until_stopped;
+use super::{caller, store_status};
+use crate::control::Control;
+use crate::overview::Overview;
+use crate::store::{FailureFilter, SwitchChange};
+use crate::time;
+
+mod explain;
+mod find;
+mod lists;
+
+/// Between two updates of a watcher that does not say.
+const WATCH_INTERVAL: u32 = 1_000;
+/// Never less, in milliseconds.
+const SHORTEST_WATCH_INTERVAL: u32 = 100;
+/// Mappings in one update.
+const WATCHED_MAPPINGS: usize = 1_000;
+/// The longest name that a question may contain.
+const MAX_NAME_BYTES: usize = 4_096;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Statuses(pub Arc<Control>);
+
+impl Statuses {
+    async fn overview(&self) -> Result<Arc<Overview>, Status> {
+        self.0.overview.get(&self.0).await.map_err(|error| store_status(&error))
+    }
+
+    fn mapping(&self, name: &str) -> Result<String, Status> {
+        find::mapping(&self.0.push.current().mappings, name)
+    }
+
+    /// Nodes let go what they hold since then or before, each by its own clock, so that it is the time they told.
+    fn held_last_ms(&self, mapping_id: &str) -> Result<i64, Status> {
+        let live: HashSet<String> = self
+            .0
+            .registry
+            .nodes()
+            .into_iter()
+            .filter(|node| node.is_live)
+            .map(|node| node.record.node_id)
+            .collect();
+        let held = self.0.feeds().held_last_ms(mapping_id, |node_id| live.contains(node_id));
+        held.ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "no node that is connected holds deletes of mapping {mapping_id}"
+            ))
+        })
+    }
+
+    async fn switch(&self, mapping_id: &str, change: SwitchChange, by: &str) -> Result<bool, Status> {
+        self.0.switch(mapping_id, change, by).await.map_err(|error| store_status(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl StatusService for Statuses {
+    type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<StatusUpdate, Status>> + Send>>;
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<ClusterStatus>, Status> {
+        Ok(Response::new(self.overview().await?.status.clone()))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<ListNodesRequest>,
+    ) -> Result<Response<ListNodesResponse>, Status> {
+        lists::nodes(&self.0, &request.into_inner()).map(Response::new)
+    }
+
+    async fn list_mappings(
+        &self,
+        request: Request<ListMappingsRequest>,
+    ) -> Result<Response<ListMappingsResponse>, Status> {
+        lists::mappings(&*self.overview().await?, &request.into_inner()).map(Response::new)
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<ListContainersRequest>,
+    ) -> Result<Response<ListContainersResponse>, Status> {
+        let request = request.into_inner();
+        let overview = self.overview().await?;
+        // There may be millions to look through.
+        let listed = tokio::task::spawn_blocking(move || lists::containers(&overview, &request)).await;
+        listed.map_err(|error| Status::internal(error.to_string()))?.map(Response::new)
+    }
+
+    async fn list_failures(
+        &self,
+        request: Request<ListFailuresRequest>,
+    ) -> Result<Response<ListFailuresResponse>, Status> {
+        let request = request.into_inner();
+        let ListFailuresRequest {
+            page_size,
+            page_token,
+            mapping_id,
+            account,
+            container,
+            object_prefix,
+            reason,
+            node_id,
+        } = request;
+        let question = Question::new(
+            "failures",
+            &[&mapping_id, &account, &container, &object_prefix, &reason, &node_id],
+        );
+        let filter = FailureFilter {
+            mapping_id,
+            account,
+            container,
+            object_prefix,
+            reason,
+            node_id,
+            ..FailureFilter::default()
+        };
+        let after = question.position(&page_token)?;
+        let found = self.0.store.reader().failures(filter, after, page::size(page_size)).await;
+        let found = found.map_err(|error| store_status(&error))?;
+        Ok(Response::new(ListFailuresResponse {
+            next_page_token: found.next.map(|position| question.token(&position)).unwrap_or_default(),
+            failures: found.failures,
+            total: found.total,
+        }))
+    }
+
+    async fn watch_status(
+        &self,
+        request: Request<WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let interval = match request.into_inner().interval_milliseconds {
+            0 => WATCH_INTERVAL,
+            asked => asked.max(SHORTEST_WATCH_INTERVAL),
+        };
+        let mut ticks = tokio::time::interval(Duration::from_millis(interval.into()));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let service = self.clone();
+        let updates = unfold((service, ticks, None), |(service, mut ticks, mut last)| async move {
+            loop {
+                ticks.tick().await;
+                let overview = match service.overview().await {
+                    Ok(overview) => overview,
+                    Err(status) => return Some((Err(status), (service, ticks, last))),
+                };
+                let update = StatusUpdate {
+                    status: Some(overview.status.clone()),
+                    mappings: overview.mappings.iter().take(WATCHED_MAPPINGS).cloned().collect(),
+                };
+                if last.as_ref() != Some(&update) {
+                    last = Some(update.clone());
+                    return Some((Ok(update), (service, ticks, last)));
+                }
+            }
+        });
+        Ok(Response::new(until_stopped(updates, self.0.stopping.clone())))
+    }
+
+    async fn retry_failures(
+        &self,
+        request: Request<RetryFailuresRequest>,
+    ) -> Result<Response<RetryFailuresResponse>, Status> {
+        let by = caller(&request);
+        let RetryFailuresRequest { mapping_id, account, container, object, reason } = request.into_inner();
+        let command = RetryCommand {
+            mapping_id: mapping_id.clone(),
+            account: account.clone(),
+            container: container.clone(),
+            object: object.clone(),
+            reason: reason.clone(),
+        };
+        let filter =
+            FailureFilter { mapping_id, account, container, object, reason, ..FailureFilter::default() };
+        let counted = self.0.store.reader().count_failures(filter).await;
+        let (matched, nodes) = counted.map_err(|error| store_status(&error))?;
+        let nodes_told = self.0.registry.retry(&nodes, &command);
+        tracing::info!(matched, nodes_told, ?command, %by, "rows are tried again");
+        Ok(Response::new(RetryFailuresResponse { matched, nodes_told }))
+    }
+
+    async fn pause_mapping(
+        &self,
+        request: Request<PauseMappingRequest>,
+    ) -> Result<Response<PauseMappingResponse>, Status> {
+        let by = caller(&request);
+        let mapping_id = self.mapping(&request.into_inner().mapping)?;
+        let changed = self.switch(&mapping_id, SwitchChange::Pause { at_ms: time::now_ms() }, &by).await?;
+        Ok(Response::new(PauseMappingResponse { mapping_id, changed }))
+    }
+
+    async fn resume_mapping(
+        &self,
+        request: Request<ResumeMappingRequest>,
+    ) -> Result<Response<ResumeMappingResponse>, Status> {
+        let by = caller(&request);
+        let mapping_id = self.mapping(&request.into_inner().mapping)?;
+        let changed = self.switch(&mapping_id, SwitchChange::Resume, &by).await?;
+        Ok(Response::new(ResumeMappingResponse { mapping_id, changed }))
+    }
+
+    async fn release_deletes(
+        &self,
+        request: Request<ReleaseDeletesRequest>,
+    ) -> Result<Response<ReleaseDeletesResponse>, Status> {
+        let by = caller(&request);
+        let mapping_id = self.mapping(&request.into_inner().mapping)?;
+        let held_at_ms = self.held_last_ms(&mapping_id)?;
+        self.switch(&mapping_id, SwitchChange::ReleaseDeletes { held_at_ms }, &by).await?;
+        Ok(Response::new(ReleaseDeletesResponse { mapping_id }))
+    }
+
+    async fn explain_object(
+        &self,
+        request: Request<ExplainObjectRequest>,
+    ) -> Result<Response<ExplainObjectResponse>, Status> {
+        let request = request.into_inner();
+        for (what, name) in
+            [("account", &request.account), ("container", &request.container), ("object", &request.object)]
+        {
+            if name.is_empty() || name.len() > MAX_NAME_BYTES {
+                let message = format!("{what}: {} bytes; expected 1 to {MAX_NAME_BYTES}", name.len());
+                return Err(Status::invalid_argument(message));
+            }
+        }
+        Ok(Response::new(explain::explain(&self.0, &request).await))
+    }
+
+    async fn forget_node(
+        &self,
+        request: Request<ForgetNodeRequest>,
+    ) -> Result<Response<ForgetNodeResponse>, Status> {
+        let by = caller(&request);
+        let node_id = request.into_inner().node_id;
+        match self.0.forget_node(&node_id).await.map_err(|error| store_status(&error))? {
+            None => return Err(Status::not_found(format!("no node {node_id:?} is known"))),
+            Some(false) => {
+                let message = format!("node {node_id:?} is connected; stop it first, then forget it");
+                return Err(Status::failed_precondition(message));
+            }
+            Some(true) => {}
+        }
+        tracing::info!(%node_id, %by, "node forgotten");
+        Ok(Response::new(ForgetNodeResponse {}))
+    }
+}

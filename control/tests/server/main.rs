@@ -1,0 +1,14 @@
+//! A real server on a free port, and real gRPC clients.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod access;
+mod configuration;
+mod database;
+mod house;
+mod nodes;
+mod process;
+mod progress;
+mod secrets;
+mod status;
+mod streams;
+mod support;
