@@ -11,16 +11,19 @@ help: ## List the targets
 setup: ## Install what a fresh Debian 12 lacks for building and testing (minutes; seconds when nothing is missing)
 	@scripts/setup.sh
 
-build: ## Build the release binary
-	cargo build --release -p swift-s3-worker
-	@echo "built $(CARGO_TARGET_DIR)/release/swift-s3-sync"
+BINARIES = swift-s3-sync swift-s3-control swift-s3ctl
 
-install: build ## Install the release binary under PREFIX (default /usr/local)
-	install -D -m 0755 "$(CARGO_TARGET_DIR)/release/swift-s3-sync" "$(DESTDIR)$(PREFIX)/bin/swift-s3-sync"
+build: ## Build the release binaries
+	cargo build --release -p swift-s3-worker -p swift-s3-control
+	@echo "built $(addprefix $(CARGO_TARGET_DIR)/release/,$(BINARIES))"
 
-demo: setup ## A three-node Swift, an S3 store and three workers on this machine, until Ctrl-C (first build about 10 minutes)
+install: build ## Install the release binaries under PREFIX (default /usr/local)
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 0755 $(addprefix "$(CARGO_TARGET_DIR)"/release/,$(BINARIES)) "$(DESTDIR)$(PREFIX)/bin/"
+
+demo: setup ## A three-node Swift, an S3 store, a control plane and three workers on this machine, until Ctrl-C (first build about 10 minutes)
 	@echo "demo: building; about ten minutes the first time on two cores, seconds afterwards"
-	@cargo build --quiet -p swift-s3-worker -p swift-s3-tests --bins
+	@cargo build --quiet -p swift-s3-worker -p swift-s3-control -p swift-s3-tests --bins
 	@exec "$(CARGO_TARGET_DIR)/debug/swift-demo"
 
 test: setup ## Run every test, end-to-end scenarios included (about 10 minutes, plus 10 for the first build)
@@ -33,5 +36,5 @@ lint: ## Check formatting and lints
 	cargo clippy --workspace --all-targets -- -D warnings
 
 bench: setup ## Measure against rclone and the raw limit, side by side on this machine (about 10 minutes)
-	cargo build --release -p swift-s3-worker -p swift-s3-tests --bins
+	cargo build --release -p swift-s3-worker -p swift-s3-control -p swift-s3-tests --bins
 	"$(CARGO_TARGET_DIR)/release/swift-bench"

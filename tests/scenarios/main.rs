@@ -12,6 +12,7 @@ mod remembers_progress;
 mod survives_bad_input;
 mod survives_faults;
 mod trial;
+mod under_control;
 mod worker_state;
 
 use swift_s3_tests::swift_cluster::{SharedCluster, SwiftOptions};

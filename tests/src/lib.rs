@@ -44,6 +44,7 @@
 //! foreground, see `--help`).
 
 pub mod compare;
+pub mod control_process;
 pub mod fault_proxy;
 pub mod leash;
 pub mod operation;

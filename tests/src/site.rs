@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::compare::{Depth, Differences, compare};
+use crate::control_process::Control;
 use crate::fault_proxy::FaultProxy;
 use crate::run_directory::RunDirectory;
 use crate::s3_client::{S3Access, S3Client};
@@ -106,6 +107,20 @@ impl Site {
     /// Starts all workers in loop mode.
     pub fn start_workers(&self) -> Result<()> {
         self.workers.iter().try_for_each(Worker::start)
+    }
+
+    /// Starts a control plane with a folder of its own, and all workers under it; waits until they are registered.
+    pub async fn start_controlled(&self, config: &SyncJson) -> Result<Control> {
+        let control = Control::start(self.directory.folder("control")?).await?;
+        control.apply(config).await?;
+        self.start_workers_under(&control)?;
+        control.wait_synced(self.workers.len()).await?;
+        Ok(control)
+    }
+
+    /// Starts all workers under a control plane.
+    pub fn start_workers_under(&self, control: &Control) -> Result<()> {
+        self.workers.iter().try_for_each(|worker| worker.start_under(&[control.url()], &[]))
     }
 
     /// Compares a container with the bucket.

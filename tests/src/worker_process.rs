@@ -156,6 +156,33 @@ impl Worker {
         Ok(())
     }
 
+    /// Starts it under control planes; the first is preferred. Of its own file only what belongs to the node is left.
+    pub fn start_under(&self, urls: &[String], environment: &[(&str, &str)]) -> Result<()> {
+        self.start_named(urls, &self.node_id(), environment)
+    }
+
+    /// The same under any name.
+    pub fn start_named(&self, urls: &[String], id: &str, environment: &[(&str, &str)]) -> Result<()> {
+        self.write_node_document()?;
+        let mut running = self.lock();
+        ensure!(running.is_none(), "the worker of node {} runs already", self.node);
+        *running = Some(self.spawn(&["--control", &urls.join(","), "--node-id", id], environment)?);
+        Ok(())
+    }
+
+    /// How it is called under a control plane.
+    pub fn node_id(&self) -> String {
+        format!("node{}", self.node)
+    }
+
+    /// Writes `sync.json` with only what belongs to the node.
+    pub fn write_node_document(&self) -> Result<()> {
+        let mut document: serde_json::Map<String, Value> =
+            self.defaults.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        document.insert("log_level".to_owned(), json!("debug"));
+        self.write_document(&Value::Object(document))
+    }
+
     /// Asks it to end and answers the exit code.
     pub async fn stop(&self) -> Result<i32> {
         self.take()?.stop(STOP_LIMIT).await

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use swift_s3_policy::KeyMapping;
+use swift_s3_tests::control_process::{Control, program};
+use swift_s3_tests::python::environment_program;
 use swift_s3_tests::run_directory::RunDirectory;
 use swift_s3_tests::s3_client::S3Client;
 use swift_s3_tests::s3_servers::{S3Server, S3ServerKind};
@@ -58,7 +60,7 @@ async fn demonstrate() -> Result<()> {
         client.put_container(container).await?;
     }
 
-    println!("demo: starting one swift-s3-sync per node");
+    println!("demo: starting the control plane, and one swift-s3-sync per node under it");
     let mapping = |container: &str| MappingJson::new(&account, container, store.access(), BUCKET);
     let config = SyncJson::new()
         .set("poll_interval", 5)
@@ -66,13 +68,15 @@ async fn demonstrate() -> Result<()> {
         .set("log_level", "info")
         .mapping(mapping(MIRROR))
         .mapping(mapping(ARCHIVE).set("retain_local", false).set("propagate_delete", false));
+    let control = Control::start(folder.folder("control")?).await?;
+    control.apply(&config).await?;
     let mut workers = Vec::new();
     for node in cluster.nodes() {
         let worker = Worker::new(&cluster, node.index(), folder.folder(format!("worker{}", node.index()))?)?;
-        worker.configure(&config)?;
-        worker.start()?;
+        worker.start_under(&[control.url()], &[])?;
         workers.push(worker);
     }
+    control.wait_synced(workers.len()).await?;
     for worker in &workers {
         worker.wait_for_log("following a container", ARRIVAL_LIMIT).await?;
     }
@@ -102,7 +106,7 @@ async fn demonstrate() -> Result<()> {
     wait::until("the local copy to go", ARRIVAL_LIMIT, async || gone(&client).await).await?;
     println!("  Swift answers 404 for {ARCHIVE}/old-report.txt: its disks are free, S3 has it");
 
-    tell_what_to_type(&cluster, &store, &workers);
+    tell_what_to_type(&cluster, &store, &control)?;
     std::future::pending().await
 }
 
@@ -147,7 +151,7 @@ async fn gone(client: &SwiftClient) -> Result<()> {
     }
 }
 
-fn tell_what_to_type(cluster: &SwiftCluster, store: &S3Server, workers: &[Worker]) {
+fn tell_what_to_type(cluster: &SwiftCluster, store: &S3Server, control: &Control) -> Result<()> {
     let access = store.access();
     println!("\ndemo: everything keeps running until Ctrl-C. In another terminal:\n");
     println!("  export ST_AUTH={}/auth/v1.0 ST_USER=test:tester ST_KEY=testing", cluster.proxy_url());
@@ -162,9 +166,17 @@ fn tell_what_to_type(cluster: &SwiftCluster, store: &S3Server, workers: &[Worker
         access.identity, access.secret
     );
     println!("  rclone ls s3:{BUCKET}\n");
-    if let Some(worker) = workers.first() {
-        println!("  cat {}      # the first worker's configuration", worker.config_path().display());
-        println!("  kill -HUP {}      # after a change of it", worker.pid().unwrap_or_default());
-        println!("  ls {}      # its cursors", worker.status_dir().display());
-    }
+    println!("  export SWIFT_S3_CONTROL={}", control.url());
+    println!("  alias swift-s3ctl={}", program("swift-s3ctl")?.display());
+    println!("  swift-s3ctl status                       # how far behind is everything?");
+    println!("  swift-s3ctl nodes");
+    println!("  swift-s3ctl explain AUTH_test/{MIRROR}/hello.txt");
+    println!("  swift-s3ctl pause AUTH_test/{MIRROR}      # and resume");
+    println!("  swift-s3ctl config get > sync.json       # change it, then:");
+    println!("  swift-s3ctl config apply sync.json       # in force on all nodes at once");
+    println!("  swift-s3ctl watch\n");
+    println!("  alias grpcurl={}", environment_program("grpcurl")?.display());
+    println!("  grpcurl -plaintext {} list", control.address());
+    println!("  grpcurl -plaintext {} swift_s3_sync.v1.StatusService/GetStatus", control.address());
+    Ok(())
 }

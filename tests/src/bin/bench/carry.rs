@@ -1,15 +1,11 @@
-//! `swift-bench`: the worker against `rclone` and against the raw limit, side by side, on this machine.
-//!
-//! The raw limit is a bare HTTP client that does the same GETs from object servers and the same PUTs to S3 (signed beforehand), with as many
-//! in flight, and decides, checks and remembers nothing. Absolute figures depend on the machine and on what else it does; the ratios
-//! of one run say more. Everything, servers included, shares the same cores.
+//! The worker against `rclone` and against the raw limit.
 
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::presigning::PresigningConfig;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -28,45 +24,13 @@ use swift_s3_tests::sync_json::{MappingJson, SyncJson};
 use swift_s3_tests::usage::Usage;
 use swift_s3_tests::worker_process::Worker;
 
-const HELP: &str = "\
-swift-bench [--objects N] [--large N] [--containers N] [--changes N] [--no-rclone]
+use crate::{Arguments, mebibytes};
 
-  --objects N     small objects of 1 KiB (10000)
-  --large N       large objects of 64 MiB (12)
-  --containers N  containers watched by the idle worker (1000)
-  --changes N     single changes whose way to S3 is timed (200)
-  --no-rclone     leave rclone out";
 const IN_FLIGHT: usize = 16;
 const SMALL: usize = 1024;
 const LARGE: u64 = 64 * 1024 * 1024;
 const BUCKET: &str = "bench";
 const IDLE: Duration = Duration::from_secs(20);
-
-struct Arguments {
-    objects: usize,
-    large: usize,
-    containers: usize,
-    changes: usize,
-    rclone: bool,
-}
-
-fn arguments() -> Result<Option<Arguments>> {
-    let mut parsed = Arguments { objects: 10_000, large: 12, containers: 1_000, changes: 200, rclone: true };
-    let mut given = std::env::args().skip(1);
-    while let Some(name) = given.next() {
-        let mut number = || -> Result<usize> { Ok(given.next().context("a number is missing")?.parse()?) };
-        match name.as_str() {
-            "--objects" => parsed.objects = number()?,
-            "--large" => parsed.large = number()?,
-            "--containers" => parsed.containers = number()?,
-            "--changes" => parsed.changes = number()?,
-            "--no-rclone" => parsed.rclone = false,
-            "--help" | "-h" => return Ok(None),
-            other => bail!("unknown argument {other}\n{HELP}"),
-        }
-    }
-    Ok(Some(parsed))
-}
 
 /// How one way of copying did.
 struct Run {
@@ -84,12 +48,8 @@ struct Bench {
     folder: RunDirectory,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let Some(arguments) = arguments()? else {
-        println!("{HELP}");
-        return Ok(());
-    };
+/// Measures all of it, one after the other.
+pub async fn run(arguments: &Arguments) -> Result<()> {
     println!("bench: starting Swift (1 node, 1 replica, direct object server) and an in-memory S3 server");
     let options = SwiftOptions { log_requests: false, ..SwiftOptions::single_node() };
     let (cluster, store) =
@@ -97,10 +57,10 @@ async fn main() -> Result<()> {
     let bucket = store.create_bucket(BUCKET).await?;
     let swift = cluster.client().await?;
     let bench = Bench { cluster, store, bucket, swift, folder: RunDirectory::create("bench")? };
-    bench.small(&arguments).await?;
-    bench.large(&arguments).await?;
-    bench.latency(&arguments).await?;
-    bench.idle(&arguments).await
+    bench.small(arguments).await?;
+    bench.large(arguments).await?;
+    bench.latency(arguments).await?;
+    bench.idle(arguments).await
 }
 
 impl Bench {
@@ -420,8 +380,4 @@ fn ratios(raw: &Run, worker: &Run, rclone: Option<&Run>) {
         print!(", {:.1} times rclone", of(rclone));
     }
     println!();
-}
-
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / 1_048_576.0
 }

@@ -1,0 +1,91 @@
+//! `swift-bench`: the worker against `rclone`, the control plane against a thousand nodes, both against raw limits, side by side
+//! on this machine.
+//!
+//! A raw limit does the same transfers or writes and nothing else: it decides, checks and remembers nothing. Absolute figures depend
+//! on the machine and on what else it does; the ratios of one run say more. Everything, servers included, shares the same cores.
+
+use anyhow::{Context, Result, bail, ensure};
+
+mod carry;
+mod control;
+
+const HELP: &str = "\
+swift-bench [carry|control] [--objects N] [--large N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
+
+  carry           only what the worker carries
+  control         only the control plane; needs neither Swift nor S3
+
+  --objects N     small objects of 1 KiB (10000)
+  --large N       large objects of 64 MiB (12)
+  --containers N  containers watched by the idle worker (1000)
+  --changes N     single changes whose way to S3 is timed (200)
+  --no-rclone     leave rclone out
+  --nodes N       nodes at the control plane (1000)";
+/// Ten of them stop reading, and the others still have a 99th percentile.
+const FEWEST_NODES: usize = 30;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    Carry,
+    Control,
+}
+
+struct Arguments {
+    part: Part,
+    objects: usize,
+    large: usize,
+    containers: usize,
+    changes: usize,
+    rclone: bool,
+    nodes: usize,
+}
+
+fn arguments() -> Result<Option<Arguments>> {
+    let mut parsed = Arguments {
+        part: Part::All,
+        objects: 10_000,
+        large: 12,
+        containers: 1_000,
+        changes: 200,
+        rclone: true,
+        nodes: 1_000,
+    };
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        let mut number = || -> Result<usize> { Ok(given.next().context("a number is missing")?.parse()?) };
+        match name.as_str() {
+            "carry" => parsed.part = Part::Carry,
+            "control" => parsed.part = Part::Control,
+            "--objects" => parsed.objects = number()?,
+            "--large" => parsed.large = number()?,
+            "--containers" => parsed.containers = number()?,
+            "--changes" => parsed.changes = number()?,
+            "--no-rclone" => parsed.rclone = false,
+            "--nodes" => parsed.nodes = number()?,
+            "--help" | "-h" => return Ok(None),
+            other => bail!("unknown argument {other}\n{HELP}"),
+        }
+    }
+    ensure!(parsed.nodes >= FEWEST_NODES, "--nodes {}: at least {FEWEST_NODES}", parsed.nodes);
+    Ok(Some(parsed))
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Some(arguments) = arguments()? else {
+        println!("{HELP}");
+        return Ok(());
+    };
+    if arguments.part != Part::Control {
+        carry::run(&arguments).await?;
+    }
+    if arguments.part != Part::Carry {
+        control::run(arguments.nodes).await?;
+    }
+    Ok(())
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}
