@@ -274,6 +274,9 @@ impl Feed {
         }
         let before = guard.as_ref().filter(|state| state.database != info.id).map(|state| state.objects);
         if guard.as_ref().is_none_or(|state| state.database != info.id) {
+            if let Some(replaced) = guard.take() {
+                self.memory.forget(self.name(&replaced.database)).await;
+            }
             *guard = Some(self.start(&info, settings).await);
         }
         // Known even if nothing is to be done now, so that it can be told how far behind this is.
@@ -356,7 +359,7 @@ impl Feed {
     }
 
     /// How this feed is called towards its memory.
-    fn name(&self, database: &str) -> FeedName {
+    pub(crate) fn name(&self, database: &str) -> FeedName {
         FeedName {
             identity: self.identity.clone(),
             database: database.to_owned(),

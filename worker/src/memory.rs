@@ -67,6 +67,14 @@ impl Memory {
         }
     }
 
+    /// Drops what is known of a database that is gone. On this node it goes with its mapping.
+    pub async fn forget(&self, name: FeedName) {
+        match self {
+            Self::Files(_) => {}
+            Self::Control(memory) => memory.forget(name).await,
+        }
+    }
+
     /// True when more is known elsewhere by now than when this feed began: it should load again.
     #[must_use]
     pub fn is_stale(&self) -> bool {

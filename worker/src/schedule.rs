@@ -25,7 +25,7 @@ use crate::board::{Board, Place};
 use crate::control::{ControlMemory, Link};
 use crate::discover::{Discovered, Discovery, Found};
 use crate::feed::{Feed, PassEnd, PassSettings, Shared, now};
-use crate::memory::Memory;
+use crate::memory::{FeedName, Memory};
 use crate::remote::{RemoteStore, Remotes};
 use crate::status_file::{Keep, StatusDir, file_name};
 use crate::transfer::Route;
@@ -45,6 +45,8 @@ const ENDS: usize = 64;
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Limits are looked up in their timetables this often; the shortest entry is a minute.
 const TIMETABLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Feeds that are remembered until the control plane is told that they are gone; further ones stay there until their node is forgotten.
+const MAX_PAST: usize = 10_000;
 /// Lifecycle rules are looked at this often: other nodes write them too, and all rules of a bucket are written as one document.
 const LIFECYCLE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -101,6 +103,8 @@ pub struct Scheduler {
     is_complete: bool,
     /// What operators switched, by mapping id.
     switches: HashMap<String, Switch>,
+    /// Feeds that are not followed any more; those that no mapping asks for are forgotten by the control plane too.
+    past: Vec<FeedName>,
     once_failed: bool,
 }
 
@@ -175,6 +179,7 @@ impl Scheduler {
             prune: true,
             is_complete: parts.is_complete,
             switches: parts.switches,
+            past: Vec::new(),
             once_failed: false,
         };
         scheduler.keep_switches_current();

@@ -290,3 +290,29 @@ async fn a_mapping_whose_remote_was_away_comes_into_force_by_itself() -> Result<
     })
     .await
 }
+
+#[tokio::test]
+async fn what_failed_under_a_mapping_is_forgotten_with_it() -> Result<()> {
+    let (site, control) = controlled(|mapping| mapping).await?;
+    site.faults
+        .inject(Rule::new(Fault::error(400, "InvalidArgument")).on(Operation::Put).key_containing("bad"));
+    put(&site, &["bad"]).await?;
+    let failures = async || {
+        let request = swift_s3_proto::v1::ListFailuresRequest::default();
+        Ok::<_, anyhow::Error>(control.status()?.list_failures(request).await?.into_inner().total)
+    };
+    let expect = async |what: &str, wanted: u64| {
+        wait::until(what, SOON, async || {
+            let found = failures().await?;
+            ensure!(found == wanted, "{found} failures");
+            Ok::<(), anyhow::Error>(())
+        })
+        .await
+    };
+    expect("the failure", 1).await?;
+    control.apply_everywhere(&config().mapping(site.mapping("c").set("exclude_pattern", "^bad")), 3).await?;
+    expect("no failure", 0).await?;
+    // The way back begins anew, and finds the object again.
+    control.apply_everywhere(&config().mapping(site.mapping("c")), 3).await?;
+    expect("the failure again", 1).await
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::join_all;
 use swift_s3_proto::v1;
 use swift_s3_proto::v1::node_service_client::NodeServiceClient;
 use tokio::sync::{mpsc, oneshot};
@@ -127,6 +128,32 @@ impl Link {
 
     fn lock_late(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has feeds forgotten that no mapping asks for any more. Those that cannot be told now are told about by nobody later: they are dropped
+    /// with their node's retention.
+    pub async fn forget(&self, names: Vec<FeedName>) {
+        let contact = self.contact();
+        let reports = names.into_iter().map(|name| {
+            self.report(
+                contact,
+                v1::FeedProgress {
+                    key: Some(wire::key(&name)),
+                    mapping_id: name.mapping_id,
+                    account: name.account,
+                    container: name.container,
+                    is_complete: true,
+                    ..v1::FeedProgress::default()
+                },
+            )
+        });
+        let untold = join_all(reports).await.into_iter().filter(Result::is_err).count();
+        if untold > 0 {
+            tracing::warn!(
+                feeds = untold,
+                "could not tell the control plane of feeds that are not followed any more"
+            );
+        }
     }
 
     /// What the control plane remembers of a feed.

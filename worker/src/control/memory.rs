@@ -151,6 +151,12 @@ impl ControlMemory {
         Ok(())
     }
 
+    /// See [`crate::memory::Memory::forget`].
+    pub async fn forget(&self, name: FeedName) {
+        let _turn = self.file.turn().await;
+        self.link.forget(vec![name]).await;
+    }
+
     /// Hands over what was kept here while there was no contact; everything, to a control process that was not spoken with before: it may have
     /// been restored from a backup.
     pub async fn flush(&self) {

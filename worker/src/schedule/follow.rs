@@ -203,6 +203,11 @@ impl Scheduler {
     pub(super) fn remove(&mut self, key: &FeedKey) {
         let Some(entry) = self.entries.remove(key) else { return };
         self.board.remove(entry.place);
+        let database = entry.feed.view().database;
+        if self.link.is_some() && !database.is_empty() && self.past.len() < MAX_PAST {
+            self.past.push(entry.feed.name(&database));
+            self.prune = true;
+        }
         entry.feed.close();
         if let Some(at) = entry.due {
             self.due.remove(&(at, key.clone()));

@@ -27,6 +27,16 @@ impl Scheduler {
                     .push(mapping.identity(container));
             }
         }
+        if let Some(link) = &self.link {
+            let is_kept = |name: &FeedName| {
+                let file = (file_name(&name.account), file_name(&name.container));
+                let unlisted = unlisted.contains(&file.0);
+                unlisted || keep.get(&file).is_some_and(|identities| identities.contains(&name.identity))
+            };
+            let forgotten = self.past.drain(..).filter(|name| !is_kept(name)).collect();
+            // Before a mapping can come back: its feeds then begin with what the control plane has.
+            link.forget(forgotten).await;
+        }
         let status = Arc::clone(&self.status);
         let pruned = tokio::task::spawn_blocking(move || {
             status.prune(|account, container| {

@@ -27,6 +27,10 @@ pub(super) fn save(
 ) -> Result<(), StoreError> {
     for feed in feeds {
         let key = check(feed)?;
+        if feed.is_complete && feed.cursors.is_empty() && feed.parked.is_empty() {
+            forget(connection, key)?;
+            continue;
+        }
         let id = match feed.is_complete {
             true => save_all(connection, node_id, key, feed, now_ms)?,
             false => save_change(connection, node_id, key, feed, now_ms)?,
@@ -41,6 +45,14 @@ pub(super) fn save(
             }
         }
     }
+    Ok(())
+}
+
+/// No mapping asks for the feed any more: what failed in it fails no more.
+fn forget(connection: &Connection, key: &FeedKey) -> Result<(), StoreError> {
+    let mut statement =
+        connection.prepare_cached("DELETE FROM progress WHERE mapping_identity = ? AND database_id = ?")?;
+    statement.execute(params![key.mapping_identity, key.database_id]).map_err(refused)?;
     Ok(())
 }
 
