@@ -302,15 +302,13 @@ impl Scheduler {
 
     /// Looks at the files of every feed.
     fn check_all(&mut self) {
-        let changed: Vec<FeedKey> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.feed.has_changed())
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in changed {
-            self.touch(&key);
-        }
+        self.touch_where(Feed::has_changed);
+    }
+
+    fn touch_where(&mut self, wanted: impl Fn(&Feed) -> bool) {
+        let entries = self.entries.iter().filter(|(_, entry)| wanted(&entry.feed));
+        let keys: Vec<FeedKey> = entries.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.touch(key));
     }
 
     fn touch_folder(&mut self, folder: &Path) {

@@ -147,11 +147,12 @@ impl Configuration {
                 End::Overtaken => continue,
                 End::Gone => return,
             };
+            // A document that was rejected leaves the one before to be checked again.
             if answer.outcome != ConfigOutcome::Rejected {
-                target = snapshot.clone();
                 recheck = (answer.outcome == ConfigOutcome::PartlyApplied).then(|| Instant::now() + RECHECK);
-            } else if is_recheck {
-                recheck = Some(Instant::now() + RECHECK);
+                if !is_recheck {
+                    target = snapshot.clone();
+                }
             }
             self.keep_switches(&snapshot, &mut in_force).await;
             // A recheck of an older document says nothing about a newer one that was rejected.
@@ -178,7 +179,12 @@ impl Configuration {
     ) -> End {
         let NodeConfig { mut config, warnings, refused } = match read(snapshot, self.local.as_deref()) {
             Ok(read) => read,
-            Err(problems) => return End::Done(rejected(snapshot.revision, problems)),
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!(revision = snapshot.revision, "configuration refused: {problem}");
+                }
+                return End::Done(Answer::rejected(problems));
+            }
         };
         if is_new {
             for warning in &warnings {
@@ -349,27 +355,29 @@ impl Configuration {
     }
 
     fn answer(&self, snapshot: &v1::Snapshot, answer: &Answer) {
-        let message = v1::ConfigAnswer {
+        // Without contact the answers pile up; the next contact begins with a snapshot that is answered anew.
+        drop(self.answers.try_send(answer.to(snapshot)));
+    }
+}
+
+impl Answer {
+    fn rejected(problems: Vec<ConfigProblem>) -> Self {
+        let problems = problems.into_iter().map(|problem| self::problem(problem, "")).collect();
+        Self { outcome: ConfigOutcome::Rejected, problems }
+    }
+
+    fn to(&self, snapshot: &v1::Snapshot) -> Message {
+        Message::ConfigAnswer(v1::ConfigAnswer {
             nonce: snapshot.nonce.clone(),
             revision: snapshot.revision,
-            outcome: answer.outcome.into(),
-            problems: answer.problems.clone(),
-        };
-        // Without contact the answers pile up; the next contact begins with a snapshot that is answered anew.
-        drop(self.answers.try_send(Message::ConfigAnswer(message)));
+            outcome: self.outcome.into(),
+            problems: self.problems.clone(),
+        })
     }
 }
 
 fn same_document(one: &v1::Snapshot, other: &v1::Snapshot) -> bool {
     one.revision == other.revision && one.document == other.document
-}
-
-fn rejected(revision: i64, problems: Vec<ConfigProblem>) -> Answer {
-    for problem in &problems {
-        tracing::error!(revision, "configuration refused: {problem}");
-    }
-    let problems = problems.into_iter().map(|problem| self::problem(problem, "")).collect();
-    Answer { outcome: ConfigOutcome::Rejected, problems }
 }
 
 fn content_problems(refused: Vec<RefusedMapping>) -> Vec<v1::Problem> {
@@ -383,12 +391,7 @@ fn content_problems(refused: Vec<RefusedMapping>) -> Vec<v1::Problem> {
 /// The answer to a snapshot that this node cannot even begin with.
 #[must_use]
 pub fn refusal(snapshot: &v1::Snapshot, problems: Vec<ConfigProblem>) -> Message {
-    Message::ConfigAnswer(v1::ConfigAnswer {
-        nonce: snapshot.nonce.clone(),
-        revision: snapshot.revision,
-        outcome: ConfigOutcome::Rejected.into(),
-        problems: problems.into_iter().map(|problem| self::problem(problem, "")).collect(),
-    })
+    Answer::rejected(problems).to(snapshot)
 }
 
 fn nothing_to_apply(revision: i64) -> Answer {

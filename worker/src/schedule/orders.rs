@@ -81,44 +81,26 @@ impl Scheduler {
             Order::Retry { mapping_id, account, container, rows } => {
                 let wanted =
                     |wish: &Option<String>, found: &str| wish.as_deref().is_none_or(|wish| wish == found);
-                let keys: Vec<FeedKey> = self
-                    .entries
-                    .iter()
-                    .filter(|(_, entry)| {
-                        wanted(&mapping_id, &entry.feed.mapping.id)
-                            && wanted(&account, &entry.feed.route.account)
-                            && wanted(&container, &entry.feed.route.container)
-                    })
-                    .map(|(key, _)| key.clone())
-                    .collect();
-                for key in keys {
-                    if let Some(entry) = self.entries.get(&key) {
-                        entry.feed.try_again(rows.clone());
+                self.touch_where(|feed| {
+                    let is_meant = wanted(&mapping_id, &feed.mapping.id)
+                        && wanted(&account, &feed.route.account)
+                        && wanted(&container, &feed.route.container);
+                    if is_meant {
+                        feed.try_again(rows.clone());
                     }
-                    self.touch(&key);
-                }
+                    is_meant
+                });
             }
-            Order::Connected => {
-                let keys: Vec<FeedKey> = self.entries.keys().cloned().collect();
-                keys.iter().for_each(|key| self.touch(key));
-            }
+            Order::Connected => self.touch_where(|_| true),
         }
         Obeyed::Done
     }
 
     /// Puts a new configuration in force. Transfers under way go on with what they started with.
     pub(super) async fn apply(&mut self, config: Arc<SyncConfig>) {
-        // Passes under way share the permits with those to come.
-        let permits = Arc::clone(&self.settings.permits);
-        if self.config.workers != config.workers {
-            permits.store(Arc::new(Semaphore::new(config.workers)));
-        }
-        let in_flight = self.settings.in_flight;
-        let unchanged = self.config.workers == config.workers;
-        self.settings = PassSettings { permits, ..settings(&config, false) };
-        if unchanged {
-            self.settings.in_flight = in_flight;
-        }
+        // Passes under way share the permits with those to come; how many there are follows with the rates.
+        let (permits, in_flight) = (Arc::clone(&self.settings.permits), self.settings.in_flight);
+        self.settings = PassSettings { permits, in_flight, ..settings(&config, false) };
         self.enumerators = Arc::new(Semaphore::new(config.enumerator_workers));
         self.mapping_ids = config.mapping_ids();
         self.config = config;
@@ -140,13 +122,7 @@ impl Scheduler {
         self.switches = switches;
         self.keep_rates_current();
         let awake = self.keep_switches_current();
-        let keys: Vec<FeedKey> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| awake.contains(&entry.feed.mapping.id))
-            .map(|(key, _)| key.clone())
-            .collect();
-        keys.iter().for_each(|key| self.touch(key));
+        self.touch_where(|feed| awake.contains(&feed.mapping.id));
     }
 
     /// Puts the operators' switches in force. Answers the mappings that have something to do because of it.
