@@ -64,6 +64,9 @@ pub struct RemoteMetadata {
     pub content_type: String,
     /// Names in lower case, without `x-amz-meta-`, and the encoded values.
     pub user: BTreeMap<String, String>,
+    /// Further headers that a Swift remote keeps with the object, such as `content-encoding` or `x-delete-at`: names in lower
+    /// case. Always empty for S3.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// Translates the headers of a Swift object, names in any case, into what S3 is to keep.
@@ -71,7 +74,8 @@ pub struct RemoteMetadata {
 /// Everything but the content type, user metadata and the large-object markers is left out. Total: whatever the
 /// headers hold, the answer fits HTTP headers, though it may exceed [`MAX_USER_METADATA_BYTES`].
 pub fn to_remote<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> RemoteMetadata {
-    let mut remote = RemoteMetadata { content_type: DEFAULT_CONTENT_TYPE.to_owned(), user: BTreeMap::new() };
+    let mut remote =
+        RemoteMetadata { content_type: DEFAULT_CONTENT_TYPE.to_owned(), ..RemoteMetadata::default() };
     for (header, value) in headers {
         let name = header.to_ascii_lowercase();
         if name == "content-type" {

@@ -93,8 +93,10 @@ fn put() -> PutObject {
         metadata: RemoteMetadata {
             content_type: "application/octet-stream".to_owned(),
             user: [("mtime".to_owned(), "1400000000.00000".to_owned())].into(),
+            ..Default::default()
         },
         body: body::from_bytes(Bytes::from_static(&[0; 1024])),
+        storage_class: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Remote object stores behind one trait: Amazon S3, Google Cloud Storage and S3 clones.
 //!
+//! * [`multipart`], [`swift_account`]: what only S3, and only Swift, can do beside that trait
 //! * [`object_store`]: the [`ObjectStore`] trait and what its methods take and give
 //! * [`body`]: the streamed body of an upload
 //! * [`error`]: [`StoreError`] and its [`ErrorKind`]
@@ -14,12 +15,18 @@ pub mod body;
 pub mod error;
 pub mod limited;
 pub mod metering;
+pub mod multipart;
 pub mod object_store;
 pub mod s3;
+pub mod swift_account;
 
 pub use body::{Body, BoxError};
 pub use error::{ErrorKind, StoreError};
 pub use limited::{Limited, RateGate};
 pub use metering::RequestCounts;
-pub use object_store::{ListEntry, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+pub use multipart::{
+    CompletedPart, CopyPart, Multipart, NewUpload, PendingUpload, PutPart, StoredPart, UploadMark, UploadPage,
+};
+pub use object_store::{GetObject, ListEntry, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
 pub use s3::{S3Settings, StaticCredentials, open};
+pub use swift_account::{ContainerHead, SloSegment, SwiftAccount};

@@ -6,15 +6,21 @@
 mod paced_body;
 mod rate_gate;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
 
-use crate::body;
-use crate::error::StoreError;
+use crate::body::{self, Body};
+use crate::error::{ErrorKind, StoreError};
 use crate::metering::RequestCounts;
-use crate::object_store::{ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+use crate::multipart::{
+    CompletedPart, CopyPart, Multipart, NewUpload, PutPart, StoredPart, UploadMark, UploadPage,
+};
+use crate::object_store::{GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+use crate::swift_account::{ContainerHead, SloSegment, SwiftAccount};
 use paced_body::PacedBody;
 
 pub use rate_gate::RateGate;
@@ -51,10 +57,7 @@ impl ObjectStore for Limited {
 
     async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError> {
         self.request().await;
-        if self.gates.is_empty() {
-            return self.inner.put(key, put).await;
-        }
-        let body = body::from_body(PacedBody::new(put.body, Arc::clone(&self.gates)));
+        let body = self.paced(put.body);
         self.inner.put(key, PutObject { body, ..put }).await
     }
 
@@ -100,8 +103,149 @@ impl ObjectStore for Limited {
         self.inner.set_expiration(key_prefix, days).await
     }
 
+    /// As [`Self::set_expiration`].
+    async fn clear_expiration(&self, key_prefix: &str) -> Result<bool, StoreError> {
+        self.request().await;
+        self.request().await;
+        self.inner.clear_expiration(key_prefix).await
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
+        self.request().await;
+        self.inner.get(key, range).await
+    }
+
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        self.inner.multipart().map(|_| self as &dyn Multipart)
+    }
+
+    fn swift(&self) -> Option<&dyn SwiftAccount> {
+        self.inner.swift().map(|_| self as &dyn SwiftAccount)
+    }
+
     fn requests(&self) -> RequestCounts {
         self.inner.requests()
+    }
+}
+
+impl Limited {
+    fn inner_multipart(&self) -> Result<&dyn Multipart, StoreError> {
+        let unsupported = || StoreError::named(ErrorKind::Unsupported, "multipart upload");
+        self.inner.multipart().ok_or_else(unsupported)
+    }
+
+    fn inner_swift(&self) -> Result<&dyn SwiftAccount, StoreError> {
+        let unsupported = || StoreError::named(ErrorKind::Unsupported, "Swift operation");
+        self.inner.swift().ok_or_else(unsupported)
+    }
+
+    fn paced(&self, body: Body) -> Body {
+        if self.gates.is_empty() {
+            return body;
+        }
+        body::from_body(PacedBody::new(body, Arc::clone(&self.gates)))
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Multipart for Limited {
+    async fn create(&self, key: &str, upload: &NewUpload) -> Result<String, StoreError> {
+        self.request().await;
+        self.inner_multipart()?.create(key, upload).await
+    }
+
+    async fn put_part(&self, key: &str, upload_id: &str, part: PutPart) -> Result<String, StoreError> {
+        self.request().await;
+        let body = self.paced(part.body);
+        self.inner_multipart()?.put_part(key, upload_id, PutPart { body, ..part }).await
+    }
+
+    async fn copy_part(&self, key: &str, upload_id: &str, copy: &CopyPart<'_>) -> Result<String, StoreError> {
+        self.request().await;
+        self.inner_multipart()?.copy_part(key, upload_id, copy).await
+    }
+
+    async fn complete(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[CompletedPart],
+    ) -> Result<PutReceipt, StoreError> {
+        self.request().await;
+        self.inner_multipart()?.complete(key, upload_id, parts).await
+    }
+
+    async fn abort(&self, key: &str, upload_id: &str) -> Result<(), StoreError> {
+        self.request().await;
+        self.inner_multipart()?.abort(key, upload_id).await
+    }
+
+    async fn list_uploads(&self, prefix: &str, after: Option<&UploadMark>) -> Result<UploadPage, StoreError> {
+        self.request().await;
+        self.inner_multipart()?.list_uploads(prefix, after).await
+    }
+
+    async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<StoredPart>, StoreError> {
+        self.request().await;
+        self.inner_multipart()?.list_parts(key, upload_id).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl SwiftAccount for Limited {
+    async fn ensure_container(
+        &self,
+        container: &str,
+        storage_policy: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        self.request().await;
+        self.inner_swift()?.ensure_container(container, storage_policy).await
+    }
+
+    async fn head_container(&self, container: &str) -> Result<Option<ContainerHead>, StoreError> {
+        self.request().await;
+        self.inner_swift()?.head_container(container).await
+    }
+
+    async fn post_container(
+        &self,
+        container: &str,
+        headers: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        self.request().await;
+        self.inner_swift()?.post_container(container, headers).await
+    }
+
+    async fn delete_container(&self, container: &str) -> Result<(), StoreError> {
+        self.request().await;
+        self.inner_swift()?.delete_container(container).await
+    }
+
+    async fn list_containers(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        self.request().await;
+        self.inner_swift()?.list_containers(prefix, start_after, limit).await
+    }
+
+    async fn put_slo(
+        &self,
+        key: &str,
+        segments: &[SloSegment],
+        metadata: &RemoteMetadata,
+    ) -> Result<PutReceipt, StoreError> {
+        self.request().await;
+        self.inner_swift()?.put_slo(key, segments, metadata).await
+    }
+
+    async fn slo_manifest(&self, key: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        self.request().await;
+        self.inner_swift()?.slo_manifest(key, max_bytes).await
     }
 }
 

@@ -5,6 +5,7 @@
 //! read once only.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -13,6 +14,8 @@ use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
 use crate::body::Body;
 use crate::error::StoreError;
 use crate::metering::RequestCounts;
+use crate::multipart::Multipart;
+use crate::swift_account::SwiftAccount;
 
 /// One bucket of a remote store.
 ///
@@ -68,8 +71,34 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// Writes only when the plan is [`LifecyclePlan::Write`].
     async fn set_expiration(&self, key_prefix: &str, days: u32) -> Result<LifecyclePlan, StoreError>;
 
+    /// Removes the rule that [`ObjectStore::set_expiration`] wrote for exactly `key_prefix`; answers whether there was one. A rule
+    /// of another name, and whatever else its owner added to ours, stays.
+    async fn clear_expiration(&self, key_prefix: &str) -> Result<bool, StoreError>;
+
+    /// Opens an object for reading, whole or in part; `None` when there is nothing under `key`.
+    ///
+    /// A failure after the headers, and a content that ends early, come out of the body as an error.
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError>;
+
+    /// Uploads in parts; `None` where the remote has none.
+    fn multipart(&self) -> Option<&dyn Multipart>;
+
+    /// What only Swift has; `None` elsewhere.
+    fn swift(&self) -> Option<&dyn SwiftAccount>;
+
     /// Requests sent so far.
     fn requests(&self) -> RequestCounts;
+}
+
+/// An object that is being read.
+#[derive(Debug)]
+pub struct GetObject {
+    /// What it is. `length` is that of the whole object, whatever range is read.
+    pub object: RemoteObject,
+    /// Bytes that `body` gives.
+    pub content_length: u64,
+    /// The content. Dropping it early closes the connection.
+    pub body: Body,
 }
 
 /// What a remote holds under one key.
@@ -100,6 +129,8 @@ pub struct PutObject {
     pub metadata: RemoteMetadata,
     /// The content.
     pub body: Body,
+    /// The class to store it in; `None` leaves that to the bucket. Swift has none.
+    pub storage_class: Option<String>,
 }
 
 /// The remote's answer to an upload.

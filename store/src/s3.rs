@@ -15,6 +15,7 @@ mod transport;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +29,13 @@ use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata, S3Remote};
 
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounts};
-use crate::object_store::{ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+use crate::multipart::Multipart;
+use crate::object_store::{GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
 use crate::s3::direct_put::DirectPut;
 use crate::s3::lifecycle::Rules;
 use crate::s3::listing::Lister;
 use crate::s3::transport::Transport;
+use crate::swift_account::SwiftAccount;
 
 pub use crate::s3::style::RequestStyle;
 
@@ -197,6 +200,22 @@ impl ObjectStore for S3Store {
             .await
     }
 
+    async fn clear_expiration(&self, _key_prefix: &str) -> Result<bool, StoreError> {
+        Err(StoreError::named(ErrorKind::Unsupported, "clear_expiration"))
+    }
+
+    async fn get(&self, _key: &str, _range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
+        Err(StoreError::named(ErrorKind::Unsupported, "get"))
+    }
+
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
+
+    fn swift(&self) -> Option<&dyn SwiftAccount> {
+        None
+    }
+
     fn requests(&self) -> RequestCounts {
         self.transport.counter().counts()
     }
@@ -227,7 +246,11 @@ fn remote_object(found: HeadObjectOutput) -> RemoteObject {
     RemoteObject {
         etag: found.e_tag.as_deref().map(bare_etag).unwrap_or_default(),
         length: found.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
-        metadata: RemoteMetadata { content_type: found.content_type.unwrap_or_default(), user },
+        metadata: RemoteMetadata {
+            content_type: found.content_type.unwrap_or_default(),
+            user,
+            ..RemoteMetadata::default()
+        },
         storage_class: found.storage_class.map(|class| class.as_str().to_owned()),
         last_modified: found.last_modified.as_ref().and_then(listing::system_time),
         kms: is_kms(found.server_side_encryption.as_ref().map(ServerSideEncryption::as_str)),

@@ -186,6 +186,7 @@ async fn streams_large_objects(store: &dyn ObjectStore) {
         content_md5: Some(support::md5(&content)),
         metadata: metadata("application/octet-stream", &[]),
         body: body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>))),
+        storage_class: None,
     };
     store.put("large", put).await.unwrap();
     let found = store.head("large").await.unwrap().unwrap();
@@ -222,6 +223,7 @@ async fn keeps_the_old_object_when_a_source_fails(store: &dyn ObjectStore) {
             content_md5: None,
             metadata: metadata("a/b", &[]),
             body: body::from_stream(stream::iter(chunks)),
+            storage_class: None,
         };
         let error = store.put("kept", put).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Body, "{error}");

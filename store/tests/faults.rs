@@ -56,7 +56,13 @@ fn put_of_stream(
     length: u64,
     chunks: impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
 ) -> PutObject {
-    PutObject { length, content_md5: None, metadata: metadata("a/b", &[]), body: body::from_stream(chunks) }
+    PutObject {
+        length,
+        content_md5: None,
+        metadata: metadata("a/b", &[]),
+        body: body::from_stream(chunks),
+        storage_class: None,
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ async fn a_slow_upload_arrives_whole_with_its_length() {
         content_md5: None,
         metadata: metadata("a/b", &[]),
         body: body::from_stream(stream::iter(frames)),
+        storage_class: None,
     };
     let started = Instant::now();
     let receipt = store.put("k", put).await.unwrap();

@@ -96,6 +96,7 @@ async fn a_streamed_upload_arrives_in_order_and_whole() {
         content_md5: Some(support::md5(&expected)),
         metadata: metadata("a/b", &[]),
         body,
+        storage_class: None,
     };
     store.put("k", put).await.unwrap();
     let request = server.only();

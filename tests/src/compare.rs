@@ -155,7 +155,11 @@ async fn compare_object(
 fn compare_metadata(name: &str, local: &Response, remote: &S3Object, found: &mut Differences) {
     let headers = local.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let local = to_remote(headers);
-    let remote = RemoteMetadata { content_type: remote.content_type.clone(), user: remote.metadata.clone() };
+    let remote = RemoteMetadata {
+        content_type: remote.content_type.clone(),
+        user: remote.metadata.clone(),
+        ..RemoteMetadata::default()
+    };
     if !same_meaning(&local, &remote) {
         let (local, remote) = (format!("{local:?}"), format!("{remote:?}"));
         // `same_meaning` and not the text decides: two spellings may mean the same, and the other way round never.

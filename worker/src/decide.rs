@@ -197,6 +197,7 @@ mod tests {
         RemoteMetadata {
             content_type: "text/plain".into(),
             user: BTreeMap::from([("color".to_owned(), color.to_owned())]),
+            ..RemoteMetadata::default()
         }
     }
 

@@ -101,9 +101,12 @@ mod tests {
     use async_trait::async_trait;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+    use std::ops::Range;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
-    use swift_s3_store::{ListEntry, PutObject, PutReceipt, RemoteObject, RequestCounts};
+    use swift_s3_store::{
+        GetObject, ListEntry, Multipart, PutObject, PutReceipt, RemoteObject, RequestCounts, SwiftAccount,
+    };
 
     /// A bucket in memory that can only be listed: the walk is pure logic over pages.
     #[derive(Debug)]
@@ -154,6 +157,18 @@ mod tests {
         }
         async fn set_expiration(&self, _: &str, _: u32) -> Result<LifecyclePlan, StoreError> {
             unreachable!()
+        }
+        async fn clear_expiration(&self, _: &str) -> Result<bool, StoreError> {
+            unreachable!()
+        }
+        async fn get(&self, _: &str, _: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
+            unreachable!()
+        }
+        fn multipart(&self) -> Option<&dyn Multipart> {
+            None
+        }
+        fn swift(&self) -> Option<&dyn SwiftAccount> {
+            None
         }
         fn requests(&self) -> RequestCounts {
             unreachable!()

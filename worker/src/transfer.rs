@@ -464,6 +464,7 @@ impl Transfer {
             content_md5: md5,
             metadata,
             body: body::from_body(HashingBody::new(source, head.length, md5, Arc::clone(&read))),
+            storage_class: None,
         };
         let receipt = route.store.put(key, put).await?;
         check_receipt(&head, md5.is_some(), &receipt)?;

@@ -13,6 +13,7 @@ fn with_user(user: &[(&str, &str)]) -> RemoteMetadata {
     RemoteMetadata {
         content_type: "text/plain".to_owned(),
         user: user.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..RemoteMetadata::default()
     }
 }
 

@@ -213,15 +213,21 @@ fn limited(gates: Vec<Arc<RateGate>>) -> (Arc<Sink>, Limited) {
 }
 
 fn upload(length: usize, body: Body) -> PutObject {
-    let metadata = RemoteMetadata { content_type: String::new(), user: Default::default() };
-    PutObject { length: u64::try_from(length).unwrap(), content_md5: None, metadata, body }
+    let metadata = RemoteMetadata::default();
+    PutObject {
+        length: u64::try_from(length).unwrap(),
+        content_md5: None,
+        metadata,
+        body,
+        storage_class: None,
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_operation_waits_for_its_requests_at_every_gate() {
     let (_, store) = limited(vec![gate(requests(1)), gate(requests(2)), gate(Rates::default())]);
     store.head("k").await.unwrap();
-    let metadata = RemoteMetadata { content_type: String::new(), user: Default::default() };
+    let metadata = RemoteMetadata::default();
     for (name, expected, took) in [
         (
             "head",

@@ -212,6 +212,7 @@ pub fn metadata(content_type: &str, user: &[(&str, &str)]) -> RemoteMetadata {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect::<BTreeMap<_, _>>(),
+        ..RemoteMetadata::default()
     }
 }
 
@@ -222,6 +223,7 @@ pub fn put_of(content: impl Into<Bytes>) -> PutObject {
         content_md5: Some(md5(&content)),
         metadata: metadata("text/plain", &[]),
         body: body::from_bytes(content),
+        storage_class: None,
     }
 }
 
