@@ -202,6 +202,22 @@ impl ObjectStore for Sink {
         Ok(LifecyclePlan::Keep)
     }
 
+    async fn clear_expiration(&self, _: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn get(&self, _: &str, _: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
+        Ok(None)
+    }
+
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
+
+    fn swift(&self) -> Option<&dyn SwiftAccount> {
+        None
+    }
+
     fn requests(&self) -> RequestCounts {
         RequestCounts { head: 7, ..RequestCounts::default() }
     }
