@@ -1,4 +1,4 @@
-//! Which S3 key a Swift object has.
+//! Which key a Swift object has on the remote.
 //!
 //! The layout is the predecessor's, byte for byte: buckets that it filled stay readable, and the other way
 //! round. It must never change for an existing mapping.
@@ -16,7 +16,8 @@ const MANIFEST_SUFFIX: &str = ".swift_slo_manifest";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyMapping {
     key_prefix: String,
-    manifest_prefix: String,
+    /// Swift keeps manifests itself.
+    manifest_prefix: Option<String>,
     /// With a custom prefix, manifests are named after the object without its leading slashes.
     ignores_leading_slashes: bool,
 }
@@ -32,21 +33,26 @@ impl KeyMapping {
                 let hash = container_hash(account, container);
                 Self {
                     key_prefix: format!("{hash}/{account}/{container}/"),
-                    manifest_prefix: format!("{hash}/{MANIFEST_FOLDER}/{account}/{container}/"),
+                    manifest_prefix: Some(format!("{hash}/{MANIFEST_FOLDER}/{account}/{container}/")),
                     ignores_leading_slashes: false,
                 }
             }
             Some("") => Self {
                 key_prefix: String::new(),
-                manifest_prefix: format!("{MANIFEST_FOLDER}/"),
+                manifest_prefix: Some(format!("{MANIFEST_FOLDER}/")),
                 ignores_leading_slashes: true,
             },
             Some(prefix) => Self {
                 key_prefix: format!("{prefix}/"),
-                manifest_prefix: format!("{prefix}/{MANIFEST_FOLDER}/"),
+                manifest_prefix: Some(format!("{prefix}/{MANIFEST_FOLDER}/")),
                 ignores_leading_slashes: true,
             },
         }
+    }
+
+    /// Objects of a container of another Swift cluster: keys are the container's name, a slash and the object's name.
+    pub fn of_swift_container(container: &str) -> Self {
+        Self { key_prefix: format!("{container}/"), manifest_prefix: None, ignores_leading_slashes: false }
     }
 
     /// What every object key of the container starts with; empty, or ending with a slash.
@@ -66,16 +72,18 @@ impl KeyMapping {
         key.strip_prefix(self.key_prefix.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// The key of the companion that keeps the manifest of a static large object.
-    pub fn manifest_key(&self, object: &str) -> String {
+    /// The key of the companion that keeps the manifest of a large object; `None` where the remote is Swift.
+    pub fn manifest_key(&self, object: &str) -> Option<String> {
+        let prefix = self.manifest_prefix.as_deref()?;
         let named = if self.ignores_leading_slashes { object.trim_start_matches('/') } else { object };
         let digest = hex::encode(Sha256::digest(named.as_bytes()));
-        format!("{}{digest}{MANIFEST_SUFFIX}", self.manifest_prefix)
+        Some(format!("{prefix}{digest}{MANIFEST_SUFFIX}"))
     }
 
     /// Whether a key has the form of this container's manifest companions.
     pub fn is_manifest_key(&self, key: &str) -> bool {
-        key.strip_prefix(self.manifest_prefix.as_str())
+        let Some(prefix) = self.manifest_prefix.as_deref() else { return false };
+        key.strip_prefix(prefix)
             .and_then(|rest| rest.strip_suffix(MANIFEST_SUFFIX))
             .is_some_and(|digest| digest.len() == 64 && digest.bytes().all(is_lower_hex))
     }
@@ -160,25 +168,34 @@ mod tests {
         let digest = |name: &str| hex::encode(Sha256::digest(name.as_bytes()));
         let default = KeyMapping::new("AUTH_test", "sync-s3", None);
         assert_eq!(
-            default.manifest_key("slo-object"),
+            default.manifest_key("slo-object").unwrap(),
             "e5d922/.manifests/AUTH_test/sync-s3/\
              26f730515876464b737d6cba6b17c0eb2bc7446c14de3176b53c75f11bbc9d60.swift_slo_manifest"
         );
-        assert!(default.manifest_key("/lead").contains(&digest("/lead")));
+        assert!(default.manifest_key("/lead").unwrap().contains(&digest("/lead")));
 
         let custom = KeyMapping::new("a", "c", Some("/pre/x/"));
         let expected = format!("pre/x/.manifests/{}.swift_slo_manifest", digest("lead"));
-        assert_eq!(custom.manifest_key("/lead"), expected);
+        assert_eq!(custom.manifest_key("/lead").unwrap(), expected);
 
         let native = KeyMapping::new("a", "c", Some(""));
         let expected = format!(".manifests/{}.swift_slo_manifest", digest("a/b"));
-        assert_eq!(native.manifest_key("a/b"), expected);
+        assert_eq!(native.manifest_key("a/b").unwrap(), expected);
 
         for mapping in [default, custom, native] {
-            assert!(mapping.is_manifest_key(&mapping.manifest_key("x")));
+            assert!(mapping.is_manifest_key(&mapping.manifest_key("x").unwrap()));
             assert!(!mapping.is_manifest_key(&mapping.object_key("x")));
             assert!(!mapping.is_manifest_key(&mapping.object_key(".manifests/x")));
         }
+    }
+
+    #[test]
+    fn swift_keys_are_container_and_name() {
+        let mapping = KeyMapping::of_swift_container("remote");
+        assert_eq!(mapping.object_key("/a//b"), "remote//a//b");
+        assert_eq!(mapping.object_name("remote//a//b"), Some("/a//b"));
+        assert_eq!(mapping.manifest_key("a"), None);
+        assert!(!mapping.is_manifest_key("remote/.manifests/x"));
     }
 
     #[test]

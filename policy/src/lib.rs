@@ -10,7 +10,7 @@
 //! | [`lifecycle`] | what to do with a bucket's expiration rules |
 //! | [`metric_name`] | the StatsD names that dashboards already use |
 //! | [`limits`], [`delete_limit`] | how fast the remote may be used, and how many deletes are too many |
-//! | [`secret`], [`mapping`], [`sync_config`] | the configuration file, parsed once into types |
+//! | [`secret`], [`remote`], [`mapping`], [`sync_config`] | the configuration file, parsed once into types |
 //! | [`document`] | the configuration as a text that is shown, compared and handed to nodes |
 //!
 //! Everything here is a total function of its arguments. Nothing here may read the time, open a file or
@@ -25,6 +25,7 @@ pub mod limits;
 pub mod mapping;
 pub mod metadata_mapping;
 pub mod metric_name;
+pub mod remote;
 mod rfc2047;
 pub mod secret;
 pub mod selection;
@@ -41,13 +42,14 @@ pub use exclude::{ExcludePattern, MatchLimitExceeded};
 pub use key_mapping::{KeyMapping, MAX_KEY_BYTES};
 pub use lifecycle::{LifecyclePlan, LifecycleRule, expiration_days, plan_lifecycle};
 pub use limits::{Limits, Rates, WeekMinute};
-pub use mapping::{Addressing, ContainerSelector, Mapping, S3Remote};
+pub use mapping::{ContainerSelector, Mapping};
 pub use metadata_mapping::{
     DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_ETAG_MARKER, SLO_MARKER, decode_name,
     decode_value, decode_value_bytes, encode_name, encode_value, same_meaning, to_remote,
     user_metadata_bytes,
 };
 pub use metric_name::statsd_name;
+pub use remote::{Addressing, ArchivedMetadata, Remote, S3Remote, SwiftAuth, SwiftRemote};
 pub use secret::{CredentialSource, Secret, SecretSource};
 pub use selection::SelectionCriteria;
 pub use share::{name_hash, owner_index};

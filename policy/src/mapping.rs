@@ -5,15 +5,13 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use url::Url;
 
 use crate::delete_limit::DeleteLimit;
 use crate::exclude::ExcludePattern;
 use crate::key_mapping::{KeyMapping, effective_prefix};
 use crate::limits::Limits;
-use crate::secret::CredentialSource;
+use crate::remote::{Remote, S3Remote, SwiftRemote};
 use crate::selection::SelectionCriteria;
-use crate::sync_config::without_credentials;
 
 /// How the configuration writes every container of an account.
 pub(crate) const ALL_CONTAINERS: &str = "/*";
@@ -33,7 +31,7 @@ pub struct Mapping {
     /// Which of the account's containers.
     pub container: ContainerSelector,
     /// Where copies go.
-    pub remote: S3Remote,
+    pub remote: Remote,
     /// As configured. `None` means the computed prefix, an empty one that keys are object names.
     pub custom_prefix: Option<String>,
     /// How old a row must be before it is copied, by its newest timestamp.
@@ -85,94 +83,29 @@ impl ContainerSelector {
     }
 }
 
-/// An S3 bucket and how to reach it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3Remote {
-    /// An `http` or `https` URL as configured, or `None` for Amazon.
-    pub endpoint: Option<String>,
-    /// The bucket.
-    pub bucket: String,
-    /// The region requests are signed for.
-    pub region: Option<String>,
-    /// How the bucket is named in a request.
-    pub addressing: Addressing,
-    /// Where the credentials come from.
-    pub credentials: CredentialSource,
-    /// Whether server-side encryption is asked for, where the remote is known to have it.
-    pub encryption: bool,
-}
-
-/// How a request names the bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Addressing {
-    /// The SDK's choice for Amazon, the path for everything else.
-    #[default]
-    Auto,
-    /// `https://endpoint/bucket/key`
-    Path,
-    /// `https://bucket.endpoint/key`
-    VirtualHost,
-}
-
-impl S3Remote {
-    /// The bucket for people, such as `https://s3.example.org/bucket` or `AWS S3/bucket`. Shows no credentials.
-    pub fn label(&self) -> String {
-        let endpoint = self.endpoint.as_deref().map(without_credentials);
-        let endpoint = endpoint.as_deref().map_or("AWS S3", |endpoint| endpoint.trim_end_matches('/'));
-        format!("{endpoint}/{}", self.bucket)
-    }
-
-    /// Whether the remote is Amazon's: no endpoint, or one below `amazonaws.com`.
-    pub fn is_amazon(&self) -> bool {
-        let Some(endpoint) = &self.endpoint else {
-            return true;
-        };
-        let Ok(url) = Url::parse(endpoint) else {
-            return false;
-        };
-        url.host_str().is_some_and(|host| host == "amazonaws.com" || host.ends_with(".amazonaws.com"))
-    }
-
-    /// Whether the remote is Google Cloud Storage, which has a layout of its own for large objects.
-    pub fn is_google(&self) -> bool {
-        self.endpoint.as_deref() == Some("https://storage.googleapis.com")
-    }
-
-    /// Whether writes ask for server-side encryption. Clones are never asked: many refuse the header.
-    pub fn sends_sse(&self) -> bool {
-        self.encryption && self.is_amazon()
-    }
-
-    /// Whether requests name the bucket in the path.
-    pub fn uses_path_style(&self) -> bool {
-        match self.addressing {
-            Addressing::Auto => !self.is_amazon(),
-            Addressing::Path => true,
-            Addressing::VirtualHost => false,
-        }
-    }
-}
-
 impl Mapping {
     /// 32 hexadecimal digits that stand for everything that decides what is remote for a container.
     ///
     /// A cursor that was kept under another identity says nothing about this mapping. Credentials, region and
     /// addressing are left out: changing them changes no object.
     pub fn identity(&self, container: &str) -> String {
-        let remote = &self.remote;
         let copy_after = self.copy_after.as_nanos().to_string();
         let delete_after = self.remote_delete_after.map(|after| after.as_nanos().to_string());
         let selection = self.selection.canonical();
+        let (protocol, options) = match &self.remote {
+            Remote::S3(remote) => ("s3", s3_options(remote)),
+            Remote::Swift(remote) => ("swift", swift_options(remote)),
+        };
         let fields = [
-            Some("s3"),
+            Some(protocol),
             Some(self.account.as_str()),
             Some(container),
-            remote.endpoint.as_deref(),
-            Some(remote.bucket.as_str()),
+            self.remote.endpoint(),
+            Some(self.remote.bucket()),
             self.custom_prefix.as_deref().map(effective_prefix),
             Some(selection.as_str()),
             self.exclude.as_ref().map(ExcludePattern::as_str),
-            Some(flag(remote.encryption)),
+            Some(options.as_str()),
             Some(copy_after.as_str()),
             Some(flag(self.retain_local)),
             Some(flag(self.propagate_delete)),
@@ -199,8 +132,8 @@ impl Mapping {
         let fields = [
             Some(self.account.as_str()),
             Some(self.container.as_str()),
-            self.remote.endpoint.as_deref(),
-            Some(self.remote.bucket.as_str()),
+            self.remote.endpoint(),
+            Some(self.remote.bucket()),
             self.custom_prefix.as_deref().map(effective_prefix),
         ];
         digest(&fields, ID_DIGITS)
@@ -213,7 +146,12 @@ impl Mapping {
 
     /// The keys of one of the mapping's containers.
     pub fn key_mapping(&self, container: &str) -> KeyMapping {
-        KeyMapping::new(&self.account, container, self.custom_prefix.as_deref())
+        match &self.remote {
+            Remote::S3(_) => KeyMapping::new(&self.account, container, self.custom_prefix.as_deref()),
+            Remote::Swift(remote) => {
+                KeyMapping::of_swift_container(&remote.object_container(&self.container, container))
+            }
+        }
     }
 }
 
@@ -236,6 +174,26 @@ fn digest(fields: &[Option<&str>], digits: usize) -> String {
     text
 }
 
+/// What decides how objects lie in a bucket. A class is left out: it is about objects to come.
+fn s3_options(remote: &S3Remote) -> String {
+    flag(remote.encryption).to_owned()
+}
+
+/// What decides what lies in a Swift account.
+fn swift_options(remote: &SwiftRemote) -> String {
+    format!(
+        "{:?} {:?} {} {} {} {} {:?} {}",
+        remote.remote_account,
+        remote.auth,
+        remote.convert_dlo,
+        remote.min_segment_size,
+        remote.container_metadata,
+        remote.container_acl,
+        remote.expiration_offset,
+        remote.segments_live_longer.as_nanos(),
+    )
+}
+
 fn flag(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }
@@ -249,7 +207,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::secret::{Secret, SecretSource};
+    use crate::remote::{Addressing, ArchivedMetadata};
+    use crate::secret::{CredentialSource, Secret, SecretSource};
 
     fn remote(endpoint: Option<&str>) -> S3Remote {
         S3Remote {
@@ -259,6 +218,15 @@ mod tests {
             addressing: Addressing::Auto,
             credentials: CredentialSource::DefaultChain,
             encryption: true,
+            storage_class: None,
+            archived_metadata: ArchivedMetadata::default(),
+        }
+    }
+
+    fn s3(mapping: &mut Mapping) -> &mut S3Remote {
+        match &mut mapping.remote {
+            Remote::S3(remote) => remote,
+            Remote::Swift(_) => unreachable!("made for S3"),
         }
     }
 
@@ -267,7 +235,7 @@ mod tests {
             path: "containers[0]".to_owned(),
             account: "AUTH_test".to_owned(),
             container: ContainerSelector::All,
-            remote: remote(None),
+            remote: Remote::S3(remote(None)),
             custom_prefix: None,
             copy_after: Duration::ZERO,
             retain_local: true,
@@ -314,13 +282,13 @@ mod tests {
         let changes: [fn(&mut Mapping); 14] = [
             |_| {},
             |mapping| mapping.account = "AUTH_other".to_owned(),
-            |mapping| mapping.remote.endpoint = Some("http://a".to_owned()),
-            |mapping| mapping.remote.bucket = "other".to_owned(),
+            |mapping| s3(mapping).endpoint = Some("http://a".to_owned()),
+            |mapping| s3(mapping).bucket = "other".to_owned(),
             |mapping| mapping.custom_prefix = Some(String::new()),
             |mapping| mapping.custom_prefix = Some("p".to_owned()),
             |mapping| mapping.selection = SelectionCriteria::parse(&json!({"a": "b"})).unwrap(),
             |mapping| mapping.exclude = ExcludePattern::parse("a").unwrap(),
-            |mapping| mapping.remote.encryption = false,
+            |mapping| s3(mapping).encryption = false,
             |mapping| mapping.copy_after = Duration::from_secs(1),
             |mapping| mapping.retain_local = false,
             |mapping| mapping.propagate_delete = false,
@@ -341,10 +309,10 @@ mod tests {
     fn identity_does_not_change_with_the_way_to_the_remote() {
         let mut other = mapping();
         other.path = "containers[7]".to_owned();
-        other.remote.region = Some("eu-west-1".to_owned());
-        other.remote.addressing = Addressing::Path;
+        s3(&mut other).region = Some("eu-west-1".to_owned());
+        s3(&mut other).addressing = Addressing::Path;
         let secret = || SecretSource::Inline(Secret::new("s"));
-        other.remote.credentials =
+        s3(&mut other).credentials =
             CredentialSource::Static { identity: secret(), secret: secret(), session_token: None };
         assert_eq!(other.identity("c"), mapping().identity("c"));
         let prefixed = |prefix: &str| Mapping { custom_prefix: Some(prefix.to_owned()), ..mapping() };
@@ -361,7 +329,7 @@ mod tests {
             |mapping| mapping.retain_local = false,
             |mapping| mapping.copy_after = Duration::from_secs(1),
             |mapping| mapping.delete_limit = None,
-            |mapping| mapping.remote.region = Some("eu-west-1".to_owned()),
+            |mapping| s3(mapping).region = Some("eu-west-1".to_owned()),
         ];
         for change in kept {
             let mut other = mapping();
@@ -371,8 +339,8 @@ mod tests {
         let others: [fn(&mut Mapping); 6] = [
             |mapping| mapping.account = "AUTH_other".to_owned(),
             |mapping| mapping.container = ContainerSelector::One("c".to_owned()),
-            |mapping| mapping.remote.endpoint = Some("http://a".to_owned()),
-            |mapping| mapping.remote.bucket = "other".to_owned(),
+            |mapping| s3(mapping).endpoint = Some("http://a".to_owned()),
+            |mapping| s3(mapping).bucket = "other".to_owned(),
             |mapping| mapping.custom_prefix = Some(String::new()),
             |mapping| mapping.repetition = 1,
         ];
@@ -396,7 +364,7 @@ mod tests {
             (Some("https://s3.example.org/base/"), "https://s3.example.org/base/b"),
             (Some("https://user:hunter2@s3.example.org"), "https://***@s3.example.org/b"),
         ] {
-            assert_eq!(remote(endpoint).label(), label);
+            assert_eq!(Remote::S3(remote(endpoint)).label(), label);
         }
     }
 

@@ -24,6 +24,7 @@ mod problem;
 mod reader;
 mod remote;
 mod similar;
+mod swift_remote;
 mod url_check;
 
 pub(crate) use containers::KEYS as MAPPING_KEYS;

@@ -161,6 +161,8 @@ fn settings(port: u16) -> S3Settings {
             addressing: Addressing::Path,
             credentials: CredentialSource::DefaultChain,
             encryption: false,
+            storage_class: None,
+            archived_metadata: swift_s3_policy::ArchivedMetadata::default(),
         },
         credentials: Some(StaticCredentials {
             identity: "AKIDEXAMPLE".to_owned(),

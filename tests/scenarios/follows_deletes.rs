@@ -1,6 +1,6 @@
 //! What users delete goes from S3 too, if the mapping says so; nothing else ever does.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use swift_s3_policy::KeyMapping;
 use swift_s3_tests::operation::Operation;
@@ -32,7 +32,7 @@ fn keys(site: &Site) -> KeyMapping {
 async fn a_delete_takes_the_object_and_its_companion_manifest() -> Result<()> {
     for server in [S3ServerKind::Memory, S3ServerKind::Moto] {
         let site = carried(server, &["gone", "kept"]).await?;
-        let manifest = keys(&site).manifest_key("gone");
+        let manifest = keys(&site).manifest_key("gone").context("S3 has companions")?;
         site.bucket.put(&manifest, "{}", &[], None).await?;
         site.swift.delete_object("c", "gone").await?.success()?;
         site.sync().await?;

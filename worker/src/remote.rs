@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use swift_s3_policy::{CredentialSource, S3Remote};
+use swift_s3_policy::{CredentialSource, Remote, S3Remote};
 use swift_s3_store::{ObjectStore, S3Settings, StaticCredentials, StoreError};
 use tokio::time::Instant;
 
@@ -98,6 +98,9 @@ pub enum OpenError {
     /// The client cannot be made.
     #[error("could not open the remote store: {0}")]
     Store(#[from] StoreError),
+    /// Not yet.
+    #[error("Swift remotes are not served yet")]
+    NotServed,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -105,6 +108,36 @@ struct Target {
     remote: String,
     credentials: Option<(String, String, Option<String>)>,
     proxies: (Option<String>, Option<String>),
+}
+
+/// What makes two remotes one store.
+fn address(remote: &Remote) -> String {
+    match remote {
+        Remote::S3(remote) => format!(
+            "{:?} {} {:?} {:?} {}",
+            remote.endpoint, remote.bucket, remote.region, remote.addressing, remote.encryption
+        ),
+        // A store is an account: containers do not matter.
+        Remote::Swift(remote) => format!("{} {:?} {:?}", remote.auth_url, remote.auth, remote.remote_account),
+    }
+}
+
+async fn open_s3(
+    remote: &S3Remote,
+    target: &Target,
+    max_connections: usize,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let settings =
+        S3Settings {
+            remote: remote.clone(),
+            credentials: target.credentials.clone().map(|(identity, secret, session_token)| {
+                StaticCredentials { identity, secret, session_token }
+            }),
+            http_proxy: target.proxies.0.clone(),
+            https_proxy: target.proxies.1.clone(),
+            max_connections,
+        };
+    swift_s3_store::open(&settings).await
 }
 
 /// All stores of the process.
@@ -120,42 +153,30 @@ impl Remotes {
     /// When a secret cannot be read or the client cannot be made. Nothing is asked of the remote yet.
     pub async fn open(
         &self,
-        remote: &S3Remote,
+        remote: &Remote,
         proxies: (Option<&str>, Option<&str>),
         max_connections: usize,
     ) -> Result<Arc<RemoteStore>, OpenError> {
-        let credentials = match &remote.credentials {
+        let credentials = match remote.credentials() {
             CredentialSource::DefaultChain => None,
             CredentialSource::Static { identity, secret, session_token } => {
                 Some((resolve(identity)?, resolve(secret)?, session_token.as_ref().map(resolve).transpose()?))
             }
         };
         let proxies = (proxies.0.map(str::to_owned), proxies.1.map(str::to_owned));
-        let target = Target {
-            remote: format!(
-                "{:?} {} {:?} {:?} {}",
-                remote.endpoint, remote.bucket, remote.region, remote.addressing, remote.encryption
-            ),
-            credentials,
-            proxies,
-        };
+        let target = Target { remote: address(remote), credentials, proxies };
         if let Some(open) = self.lock().get(&target) {
             return Ok(Arc::clone(open));
         }
-        let settings = S3Settings {
-            remote: remote.clone(),
-            credentials: target.credentials.clone().map(|(identity, secret, session_token)| {
-                StaticCredentials { identity, secret, session_token }
-            }),
-            http_proxy: target.proxies.0.clone(),
-            https_proxy: target.proxies.1.clone(),
-            max_connections,
+        let store = match remote {
+            Remote::S3(remote) => open_s3(remote, &target, max_connections).await?,
+            Remote::Swift(_) => return Err(OpenError::NotServed),
         };
         let opened = Arc::new(RemoteStore {
-            store: swift_s3_store::open(&settings).await?,
+            store,
             health: Health::default(),
             proven: AtomicBool::new(false),
-            label: format!("{}/{}", remote.endpoint.as_deref().unwrap_or("AWS S3"), remote.bucket),
+            label: remote.label(),
             lifecycle: tokio::sync::Mutex::new(()),
         });
         Ok(Arc::clone(self.lock().entry(target).or_insert(opened)))

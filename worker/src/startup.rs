@@ -53,7 +53,7 @@ pub fn read_text(path: &Path) -> Result<String, Vec<ConfigProblem>> {
 
 /// The secrets of a mapping that cannot be read.
 pub(crate) fn secrets(mapping: &swift_s3_policy::Mapping) -> Vec<ConfigProblem> {
-    let CredentialSource::Static { identity, secret, session_token } = &mapping.remote.credentials else {
+    let CredentialSource::Static { identity, secret, session_token } = mapping.remote.credentials() else {
         return Vec::new();
     };
     [

@@ -192,7 +192,7 @@ impl Document {
                 && policy.retain_local == mapping.retain_local
                 && policy.propagate_delete == mapping.propagate_delete
         });
-        if entry.aws_bucket != mapping.remote.bucket || !same_policy || entry.last_row < 0 {
+        if entry.aws_bucket != mapping.remote.bucket() || !same_policy || entry.last_row < 0 {
             return None;
         }
         let verified = entry.last_verified_row.unwrap_or(entry.last_row).max(0);

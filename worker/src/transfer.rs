@@ -3,34 +3,30 @@
 //! Safe to be killed at any line: an interrupted PUT is never stored, a finished one is found again by the check that rows
 //! without known history get, and the local delete of an archived object comes after the proof.
 
+mod archive;
+mod large;
+mod plain;
+mod to_swift;
+mod tombstones;
+
 use std::error::Error as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swift_s3_daemon::statsd::Counters;
 use swift_s3_policy::{KeyMapping, Mapping, RemoteMetadata, Timestamp, statsd_name, to_remote};
-use swift_s3_store::{ErrorKind, ObjectStore, PutObject, PutReceipt, RemoteObject, StoreError, body};
+use swift_s3_store::{ErrorKind, ObjectStore, StoreError};
 
-use crate::decide::{
-    Action, DeleteAction, Local, LocalShape, OpaqueContent, Remote, archive_timestamp, decide, decide_delete,
-    is_archived_class, unfit_key,
-};
-use crate::feed::now;
-use crate::hashing_body::{BodyError, HashingBody};
+use crate::hashing_body::BodyError;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{
-    LocalError, LocalHead, LocalKind, LocalObject, LocalObjects, Newest, ObjectName,
-};
-use crate::swift::topology::{ContainerPlace, SwiftTopology};
+use crate::swift::local_objects::{LocalError, LocalHead, LocalObjects, Newest, ObjectName};
+use crate::swift::topology::SwiftTopology;
+
+pub(crate) use archive::{CarriedLarge, CarriedSegment};
 
 /// A passing fault of the remote is tried again right here this often, before the row is given up for now.
 const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
-/// Swift may forget deletes that are dated further back than this before its replicators have spread them: of the week of its
-/// `reclaim_age`, this leaves them a day. Source: `DEFAULT_RECLAIM_AGE` in `swift/obj/diskfile.py` of Swift 2.30.1.
-const TOMBSTONES_FORGOTTEN: Duration = Duration::from_secs(6 * 86_400);
-
 /// One container of one mapping: where its objects go.
 #[derive(Debug)]
 pub struct Route {
@@ -67,9 +63,9 @@ impl Route {
             let name = |metric| {
                 statsd_name(
                     counters.prefix(),
-                    mapping.remote.endpoint.as_deref(),
+                    mapping.remote.endpoint(),
                     &mapping.account,
-                    &mapping.remote.bucket,
+                    mapping.remote.bucket(),
                     mapping.custom_prefix.as_deref(),
                     container,
                     metric,
@@ -278,149 +274,6 @@ impl Transfer {
         }
     }
 
-    /// Carries a tombstone.
-    async fn delete(&self, route: &Route, row: &Row, hint: &Hint) -> Result<Done, Trouble> {
-        match decide_delete(route.mapping.propagate_delete, row.timestamps.metadata) {
-            DeleteAction::NotPropagated | DeleteAction::NotAUsersDelete => {
-                return Ok(Done::plain(Outcome::NotWanted));
-            }
-            DeleteAction::Delete => {}
-        }
-        let key = route.keys.object_key(&row.name);
-        // What cannot have been stored needs no delete.
-        if *hint == Hint::Absent || unfit_key(&key).is_some() {
-            return Ok(Done::plain(Outcome::AlreadyThere));
-        }
-        // Another node, or this one before a restart, has probably done it.
-        if *hint == Hint::Unknown && matches!(route.store.head(&key).await, Ok(None)) {
-            return Ok(Done::plain(Outcome::AlreadyThere));
-        }
-        // A lagging container database may still say "deleted" of an object that is there again.
-        // And what was written and archived since has left a newer tombstone: the remote then holds the only copy.
-        let newest = self.newest_by_majority(route, row).await?;
-        let is_newer = newest.found.is_some_and(|head| head.data_timestamp > row.timestamps.data)
-            || newest.deleted_at > Some(row.timestamps.metadata);
-        if is_newer {
-            return Ok(Done::plain(Outcome::Superseded));
-        }
-        // The companion manifest of a large object goes first: as long as the object is there, the delete is known to be owed.
-        let manifest = route.keys.manifest_key(&row.name);
-        if unfit_key(&manifest).is_none() {
-            route.store.delete(&manifest).await?;
-        }
-        route.store.delete(&key).await?;
-        if let Some(metrics) = &route.metrics {
-            self.counters.add(&metrics.deleted_objects, 1);
-        }
-        tracing::debug!(object = %row.name, container = %route.container, key, "deleted from the remote");
-        Ok(Done::plain(Outcome::Deleted))
-    }
-
-    /// Carries a live row.
-    async fn copy(&self, route: &Route, row: &Row, hint: &Hint) -> Result<Done, Trouble> {
-        if route.mapping.retain_local && listing_settles(row, hint) {
-            return Ok(Done::plain(Outcome::AlreadyThere));
-        }
-        let key = route.keys.object_key(&row.name);
-        let at_least = row.timestamps.metadata;
-        let name = object_name(route, row);
-        // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
-        let plain_write = row.timestamps.metadata == row.timestamps.data;
-        let ask = match hint {
-            Hint::Absent => false,
-            Hint::Fresh => !plain_write,
-            Hint::Unknown | Hint::Listed { .. } => true,
-        };
-        if !ask {
-            let object = self.local.open(&name, at_least).await?;
-            return self.put(route, row, &key, object, hint).await;
-        }
-        let head = self.local.head(&name, at_least).await?;
-        let metadata = remote_metadata(&head);
-        if !selected(route, &head) {
-            return Ok(Done::plain(Outcome::NotWanted));
-        }
-        let local = facts(&head, &metadata);
-        if let Action::Refuse(failure) = decide(&key, &local, &Remote::NotAsked) {
-            return Err(Trouble::Row(failure));
-        }
-        let found = match route.store.head(&key).await {
-            Ok(found) => Ok(found),
-            // Credentials without permission to list get 403 for keys that are not there.
-            Err(error) if error.kind() == ErrorKind::Denied => Err(()),
-            Err(error) => return Err(error.into()),
-        };
-        let remote = match &found {
-            Err(()) => Remote::NotAsked,
-            Ok(None) => Remote::Absent,
-            Ok(Some(object)) => Remote::Present {
-                etag: &object.etag,
-                length: object.length,
-                metadata: &object.metadata,
-                archived_class: is_archived_class(object.storage_class.as_deref()),
-                opaque: object.kms.then(|| OpaqueContent {
-                    stored_after_write: stored_after(object.last_modified, row.timestamps.data),
-                    must_be_proven: !route.mapping.retain_local,
-                }),
-            },
-        };
-        let action = decide(&key, &local, &remote);
-        if matches!(action, Action::Put | Action::UpdateMetadata)
-            && self.is_outdated(route, row, &head, &remote).await?
-        {
-            return Ok(Done::plain(Outcome::Superseded));
-        }
-        let outcome = match action {
-            Action::Refuse(failure) => return Err(Trouble::Row(failure)),
-            Action::Nothing => Outcome::AlreadyThere,
-            Action::Put => return self.reopen_and_put(route, row, &key).await,
-            Action::UpdateMetadata => match route.store.replace_metadata(&key, &head.etag, &metadata).await {
-                Ok(()) => Outcome::MetadataUpdated,
-                // A store that cannot copy, or an object that changed meanwhile: send it whole.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::Unsupported
-                            | ErrorKind::TooLarge
-                            | ErrorKind::Precondition
-                            | ErrorKind::NotFound
-                    ) =>
-                {
-                    return self.reopen_and_put(route, row, &key).await;
-                }
-                Err(error) => return Err(error.into()),
-            },
-        };
-        let archived = if route.mapping.retain_local {
-            false
-        } else {
-            // `found` is fresh, and says that content and length are equal; after an update in place it is asked again.
-            let proof = if outcome == Outcome::AlreadyThere { found.ok().flatten() } else { None };
-            self.archive(route, row, &key, &head, proof).await?
-        };
-        tracing::debug!(object = %row.name, container = %route.container, ?outcome, archived, "checked");
-        Ok(Done { outcome, archived, carried: newer_than_row(&head, row) })
-    }
-
-    /// True when another replica knows of a newer write or delete than `head`. A node that was away has old rows and old replicas, and what
-    /// the remote holds may be right.
-    async fn is_outdated(
-        &self,
-        route: &Route,
-        row: &Row,
-        head: &LocalHead,
-        remote: &Remote<'_>,
-    ) -> Result<bool, Trouble> {
-        let newest = match remote {
-            // Nothing can be overwritten there, so whoever answers is good enough.
-            Remote::Absent => self.local.newest(&object_name(route, row)).await?,
-            // Credentials that may not ask say nothing about what is there.
-            Remote::NotAsked | Remote::Present { .. } => self.newest_by_majority(route, row).await?,
-        };
-        let written = newest.found.map(|found| found.timestamp);
-        Ok(written.max(newest.deleted_at) > Some(head.timestamp))
-    }
-
     /// What the replicas know of the object. Archiving takes the word of a majority of them, so half of them at least must answer here: a
     /// node that is cut off from the others must not undo what they did.
     async fn newest_by_majority(&self, route: &Route, row: &Row) -> Result<Newest, Trouble> {
@@ -433,139 +286,6 @@ impl Transfer {
             return Err(Trouble::Row(Failure::new(Reason::LocalUnavailable, message)));
         }
         Ok(newest)
-    }
-
-    async fn reopen_and_put(&self, route: &Route, row: &Row, key: &str) -> Result<Done, Trouble> {
-        let object = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
-        self.put(route, row, key, object, &Hint::Unknown).await
-    }
-
-    /// Streams the local object to the remote, and archives it when the mapping says so.
-    async fn put(
-        &self,
-        route: &Route,
-        row: &Row,
-        key: &str,
-        object: LocalObject,
-        hint: &Hint,
-    ) -> Result<Done, Trouble> {
-        let LocalObject { head, body: source } = object;
-        if !selected(route, &head) {
-            return Ok(Done::plain(Outcome::NotWanted));
-        }
-        let metadata = remote_metadata(&head);
-        if let Action::Refuse(failure) = decide(key, &facts(&head, &metadata), &Remote::NotAsked) {
-            return Err(Trouble::Row(failure));
-        }
-        let md5 = content_md5(&head.etag);
-        let read = Arc::new(AtomicU64::new(0));
-        let put = PutObject {
-            length: head.length,
-            content_md5: md5,
-            metadata,
-            body: body::from_body(HashingBody::new(source, head.length, md5, Arc::clone(&read))),
-            storage_class: None,
-        };
-        let receipt = route.store.put(key, put).await?;
-        check_receipt(&head, md5.is_some(), &receipt)?;
-        if let Some(metrics) = &route.metrics {
-            self.counters.add(&metrics.copied_objects, 1);
-            self.counters.add(&metrics.bytes, read.load(Ordering::Relaxed));
-        }
-        let archived = if route.mapping.retain_local {
-            false
-        } else {
-            let proof = receipt_proves(&head, &receipt).then(|| RemoteObject {
-                etag: head.etag.clone(),
-                length: head.length,
-                metadata: RemoteMetadata::default(),
-                storage_class: None,
-                last_modified: None,
-                kms: receipt.kms,
-            });
-            self.archive(route, row, key, &head, proof).await?
-        };
-        tracing::debug!(object = %row.name, container = %route.container, key, bytes = head.length, archived, ?hint, "copied");
-        Ok(Done { outcome: Outcome::Copied(head.length), archived, carried: newer_than_row(&head, row) })
-    }
-
-    /// Removes the local copy of exactly the write that is known to be remote. Answers whether it is gone.
-    ///
-    /// `proof` is what the remote holds, by its answer to our own write or by a fresh HEAD; without one the remote is asked here.
-    async fn archive(
-        &self,
-        route: &Route,
-        row: &Row,
-        key: &str,
-        sent: &LocalHead,
-        proof: Option<RemoteObject>,
-    ) -> Result<bool, Trouble> {
-        // A newer write has its own row, which will be archived in its turn.
-        let written = row.timestamps.metadata;
-        if sent.timestamp > written {
-            return Ok(false);
-        }
-        let proof = match proof {
-            Some(proof) => proof,
-            None => route.store.head(key).await?.ok_or_else(|| {
-                Trouble::Row(Failure::new(
-                    Reason::RemoteMismatch,
-                    "the remote object vanished before the local delete",
-                ))
-            })?,
-        };
-        let same_content = proof.etag.eq_ignore_ascii_case(&sent.etag);
-        if !same_content || proof.length != sent.length {
-            let message = format!(
-                "the local copy is kept: the remote holds ETag {} with {} bytes, the local object has {} with {}",
-                proof.etag, proof.length, sent.etag, sent.length
-            );
-            return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
-        }
-        let name = object_name(route, row);
-        // The object server compares with the time of the data only: a POST that came meanwhile would be lost with the object.
-        let newest = self.local.newest(&name).await?;
-        match &newest.found {
-            None if newest.unreachable == 0 => return Ok(true),
-            Some(head) if head.timestamp > written => return Ok(false),
-            _ => {}
-        }
-        let at = archive_timestamp(written);
-        // Swift forgets a tombstone of that age at once: a replica that did not hear of it would be copied back to the others.
-        let all_must_hear = now().since(at) >= TOMBSTONES_FORGOTTEN;
-        let too_few = if all_must_hear {
-            newest.unreachable > 0
-        } else {
-            newest.unreachable.saturating_mul(2) >= newest.asked
-        };
-        if too_few {
-            let message = format!(
-                "the local copy is kept: {} of {} object servers cannot be asked for newer writes",
-                newest.unreachable, newest.asked
-            );
-            return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
-        }
-        let place = self.container_place(route)?;
-        tracing::info!(
-            account = %route.account, container = %route.container, object = %row.name, key, bucket = %route.mapping.remote.bucket,
-            etag = %proof.etag, bytes = proof.length, timestamp = %at, "removing the local copy; the remote holds it"
-        );
-        let deleted = self.local.delete_exactly(&name, at, &place).await?;
-        if deleted.newer > 0 {
-            return Ok(false);
-        }
-        if deleted.removed.saturating_mul(2) <= deleted.asked {
-            let message =
-                format!("{} of {} object servers confirmed the local delete", deleted.removed, deleted.asked);
-            return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
-        }
-        Ok(true)
-    }
-
-    fn container_place(&self, route: &Route) -> Result<ContainerPlace, Trouble> {
-        self.topology
-            .container(&route.account, &route.container)
-            .map_err(|error| Trouble::Row(Failure::new(Reason::LocalUnavailable, error.to_string())))
     }
 }
 
@@ -582,15 +302,6 @@ fn remote_metadata(head: &LocalHead) -> RemoteMetadata {
     to_remote(head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())))
 }
 
-fn facts<'a>(head: &'a LocalHead, metadata: &'a RemoteMetadata) -> Local<'a> {
-    let kind = match head.kind {
-        LocalKind::Plain => LocalShape::Plain,
-        LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => LocalShape::LargeObject,
-        LocalKind::Symlink => LocalShape::Symlink,
-    };
-    Local { etag: &head.etag, length: head.length, metadata, kind }
-}
-
 fn selected(route: &Route, head: &LocalHead) -> bool {
     if route.mapping.selection.is_empty() {
         return true;
@@ -601,16 +312,6 @@ fn selected(route: &Route, head: &LocalHead) -> bool {
         .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
         .collect();
     route.mapping.selection.matches(&headers)
-}
-
-/// True when a listing alone shows that the remote holds this write. Rows of a POST need a look at the metadata.
-fn listing_settles(row: &Row, hint: &Hint) -> bool {
-    let Hint::Listed { etag: Some(etag), length, last_modified: Some(modified) } = hint else { return false };
-    // The same content may have been stored by an earlier write with other metadata: only a copy made after this write is this write's.
-    row.timestamps.metadata == row.timestamps.data
-        && etag.eq_ignore_ascii_case(&row.etag)
-        && *length == row.size
-        && stored_after(Some(*modified), row.timestamps.data)
 }
 
 /// True when the remote stored its object after this write. S3 tells whole seconds.
@@ -628,62 +329,4 @@ fn content_md5(etag: &str) -> Option<[u8; 16]> {
     let mut md5 = [0; 16];
     hex::decode_to_slice(etag, &mut md5).ok()?;
     Some(md5)
-}
-
-/// The remote's own word on what it stored, where its ETag is an MD5.
-fn check_receipt(head: &LocalHead, md5_known: bool, receipt: &PutReceipt) -> Result<(), Trouble> {
-    let Some(etag) = &receipt.etag else { return Ok(()) };
-    if md5_known && !receipt.kms && content_md5(etag).is_some() && !etag.eq_ignore_ascii_case(&head.etag) {
-        let message = format!("the remote answered ETag {etag} for content with MD5 {}", head.etag);
-        return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
-    }
-    Ok(())
-}
-
-/// True when the answer to our PUT shows that the remote has this content: its ETag is the MD5, or, where a key management service makes ETags
-/// opaque, it accepted our Content-MD5.
-fn receipt_proves(head: &LocalHead, receipt: &PutReceipt) -> bool {
-    let matches = receipt.etag.as_ref().is_some_and(|etag| etag.eq_ignore_ascii_case(&head.etag));
-    matches || (receipt.kms && content_md5(&head.etag).is_some())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use swift_s3_policy::RowTimestamps;
-
-    fn row(created_at: &str) -> Row {
-        Row {
-            rowid: 1,
-            name: "o".into(),
-            timestamps: RowTimestamps::parse(created_at).unwrap(),
-            size: 5,
-            content_type: "text/plain".into(),
-            etag: "5d41402abc4b2a76b9719d911017c592".into(),
-            deleted: false,
-            policy_index: 0,
-        }
-    }
-
-    fn listed(etag: &str, length: u64, seconds: u64) -> Hint {
-        Hint::Listed {
-            etag: Some(etag.to_owned()),
-            length,
-            last_modified: Some(UNIX_EPOCH + Duration::from_secs(seconds)),
-        }
-    }
-
-    #[test]
-    fn a_listing_settles_only_what_it_shows() {
-        let etag = "5d41402abc4b2a76b9719d911017c592";
-        let written = row("1700000000.50000");
-        assert!(listing_settles(&written, &listed(etag, 5, 1_700_000_000)));
-        assert!(!listing_settles(&written, &listed(etag, 5, 1_699_999_999)), "stored before this write");
-        assert!(!listing_settles(&written, &listed(etag, 6, 1_700_000_000)), "other length");
-        assert!(!listing_settles(&written, &listed("00", 5, 1_700_000_000)), "other content");
-        let posted = row("1700000000.50000+0+186a0");
-        assert!(!listing_settles(&posted, &listed(etag, 5, 1_800_000_000)), "a POST changes metadata only");
-        assert!(!listing_settles(&written, &Hint::Unknown));
-    }
 }

@@ -8,6 +8,7 @@ use super::{limits, remote};
 use crate::exclude::ExcludePattern;
 use crate::key_mapping::MAX_KEY_BYTES;
 use crate::mapping::{ALL_CONTAINERS, ContainerSelector, Mapping};
+use crate::remote::Remote;
 use crate::selection::SelectionCriteria;
 
 /// Swift's limit for the names of accounts and containers, in bytes.
@@ -15,7 +16,7 @@ const MAX_NAME_BYTES: usize = 256;
 /// The shortest expiration that is a whole day after rounding.
 const SHORTEST_EXPIRATION: Duration = Duration::from_secs(43_200);
 
-pub(crate) const KEYS: [&str; 37] = [
+pub(crate) const KEYS: [&str; 39] = [
     "account",
     "auth_type",
     "aws_addressing_style",
@@ -42,12 +43,14 @@ pub(crate) const KEYS: [&str; 37] = [
     "propagate_expiration_offset",
     "protocol",
     "remote_account",
+    "remote_archived_metadata",
     "remote_delete_after",
     "remote_delete_after_addition",
     "restore_object",
     "retain_local",
     "retain_local_segments",
     "selection_criteria",
+    "storage_class",
     "storage_policy",
     "sync_container_acl",
     "sync_container_metadata",
@@ -79,7 +82,7 @@ pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {
     }
     let exclude = read_exclude(section);
     let selection = read_selection(section);
-    let remote_delete_after = read_remote_delete_after(section);
+    let remote_delete_after = read_remote_delete_after(section, remote.as_ref());
     let limits = limits::read(section);
     let delete_limit = limits::read_delete_limit(section);
     Some(Mapping {
@@ -165,12 +168,14 @@ fn read_selection(section: &mut Section<'_>) -> SelectionCriteria {
     })
 }
 
-fn read_remote_delete_after(section: &mut Section<'_>) -> Option<Duration> {
+/// Amazon counts in days, Swift in seconds.
+fn read_remote_delete_after(section: &mut Section<'_>, remote: Option<&Remote>) -> Option<Duration> {
     let after = section.span("remote_delete_after", Unit::Seconds)?;
     if after.is_zero() {
         return None;
     }
-    if after < SHORTEST_EXPIRATION {
+    let counts_days = remote.is_none_or(|remote| remote.s3().is_some());
+    if counts_days && after < SHORTEST_EXPIRATION {
         let found = format!("{} seconds", after.as_secs_f64());
         let allowed = "0 for never, or at least 43200: S3 counts in days, and less rounds to none";
         section.reject("remote_delete_after", &found, allowed);

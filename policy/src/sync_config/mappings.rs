@@ -10,7 +10,7 @@ use super::containers::read_mapping;
 use super::problem::{ConfigProblem, describe, quoted};
 use super::reader::{Report, Section};
 use crate::key_mapping::effective_prefix;
-use crate::mapping::{Mapping, label};
+use crate::mapping::{ContainerSelector, Mapping, label};
 
 /// A mapping that is not served because of what is wrong with it, while the rest of the configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub(super) fn read_all(
     drop_repetitions(&mut readings, report);
     number_repetitions(&mut readings);
     let mut findings = check_targets(&readings, report);
+    findings.extend(check_swift_targets(&readings));
+    findings.sort_by_key(|(index, _)| *index);
     if refused.is_none() {
         for (_, problem) in findings.drain(..) {
             report.problem(&problem.path, &problem.found, &problem.allowed);
@@ -159,8 +161,9 @@ fn check_targets(readings: &[Reading], report: &mut Report) -> Vec<Finding> {
     let prefixed = || {
         readings.iter().filter_map(|reading| {
             let mapping = reading.mapping.as_ref()?;
+            mapping.remote.s3()?;
             let prefix = effective_prefix(mapping.custom_prefix.as_deref()?);
-            Some((reading.index, mapping, endpoint_key(mapping), mapping.remote.bucket.as_str(), prefix))
+            Some((reading.index, mapping, endpoint_key(mapping), mapping.remote.bucket(), prefix))
         })
     };
     for (index, mapping, endpoint, bucket, prefix) in prefixed() {
@@ -191,16 +194,37 @@ fn check_targets(readings: &[Reading], report: &mut Report) -> Vec<Finding> {
     findings
 }
 
+/// Finds mappings of different containers that go to one container of another Swift cluster.
+fn check_swift_targets(readings: &[Reading]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut first_with_target: BTreeMap<(String, String), &Mapping> = BTreeMap::new();
+    for reading in readings {
+        let Some(mapping) = &reading.mapping else { continue };
+        let (Some(remote), ContainerSelector::One(_)) = (mapping.remote.swift(), &mapping.container) else {
+            continue;
+        };
+        let account = format!("{:?} {:?} {}", remote.auth, remote.remote_account, remote.container);
+        let first = first_with_target.entry((endpoint_key(mapping), account)).or_insert(mapping);
+        if !is_same_container(first, mapping) {
+            let path = format!("{}.aws_bucket", mapping.path);
+            let found = format!("{}, the remote container of {}", quoted(&remote.container), first.path);
+            let allowed = "a container of its own: containers that share one overwrite each other's objects";
+            findings.push((reading.index, ConfigProblem { path, found, allowed: allowed.to_owned() }));
+        }
+    }
+    findings
+}
+
 fn is_same_container(one: &Mapping, other: &Mapping) -> bool {
     one.account == other.account && one.container == other.container
 }
 
 /// The endpoint in one spelling.
 fn endpoint_key(mapping: &Mapping) -> String {
-    let Some(endpoint) = &mapping.remote.endpoint else {
+    let Some(endpoint) = mapping.remote.endpoint() else {
         return String::new();
     };
     let spelled = Url::parse(endpoint).map(String::from);
-    let spelled = spelled.unwrap_or_else(|_| endpoint.clone());
+    let spelled = spelled.unwrap_or_else(|_| endpoint.to_owned());
     spelled.trim_end_matches('/').to_owned()
 }

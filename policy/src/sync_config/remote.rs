@@ -4,15 +4,16 @@ use serde_json::Value;
 
 use super::problem::{describe, describe_secret};
 use super::reader::Section;
+use super::swift_remote;
 use super::url_check::{is_plain_url, without_credentials};
-use crate::mapping::{Addressing, S3Remote};
+use crate::remote::{Addressing, ArchivedMetadata, Remote, S3Remote};
 use crate::secret::{CredentialSource, Secret, SecretSource};
 
 const SECRET: &str = "a non-empty string, {\"file\": \"/path\"} or {\"env\": \"NAME\"}";
 const ENDPOINT: &str = "an http:// or https:// URL with a host, without credentials, query or fragment";
 
-/// Keys that mean something for a Swift remote only.
-const SWIFT_ONLY: [&str; 13] = [
+/// Keys that mean something for a Swift remote only. The predecessor ignored them elsewhere.
+const SWIFT_ONLY: [&str; 14] = [
     "auth_type",
     "tenant_name",
     "project_name",
@@ -21,6 +22,7 @@ const SWIFT_ONLY: [&str; 13] = [
     "remote_account",
     "storage_policy",
     "convert_dlo",
+    "min_segment_size",
     "sync_container_metadata",
     "sync_container_acl",
     "propagate_expiration",
@@ -28,27 +30,27 @@ const SWIFT_ONLY: [&str; 13] = [
     "remote_delete_after_addition",
 ];
 
-/// Reads the remote; `None` only if the bucket is missing or wrong.
-pub(super) fn read(section: &mut Section<'_>, known: &[&str]) -> Option<S3Remote> {
+/// Reads the remote; `None` only if the bucket is missing or wrong, or a Swift remote has no URL.
+pub(super) fn read(section: &mut Section<'_>, known: &[&str]) -> Option<Remote> {
     match section.value("protocol").map(|value| (value, value.as_str())) {
-        None | Some((_, Some("s3"))) => reject_swift_keys(section),
-        Some((value, Some("swift"))) => {
-            let allowed = "\"s3\"; Swift remotes are not served yet by this version";
-            section.reject("protocol", &describe(value), allowed);
-            check_keystone(section);
-        }
+        None | Some((_, Some("s3"))) => read_s3(section, known).map(Remote::S3),
+        Some((_, Some("swift"))) => swift_remote::read(section, known).map(Remote::Swift),
         Some((value, _)) => {
-            let allowed = "\"s3\"; \"swift\" is not served yet by this version";
-            section.reject("protocol", &describe(value), allowed);
+            section.reject("protocol", &describe(value), "\"s3\" or \"swift\"");
+            read_s3(section, known).map(Remote::S3)
         }
     }
-    check_segment_size(section);
+}
+
+fn read_s3(section: &mut Section<'_>, known: &[&str]) -> Option<S3Remote> {
+    warn_of_swift_keys(section);
     let endpoint = read_endpoint(section);
-    let bucket_rule = "the name of a bucket: 1 to 255 bytes without \"/\" and white space";
-    let bucket = section.text("aws_bucket", bucket_rule, is_bucket);
-    if section.value("aws_bucket").is_none() {
-        section.missing("aws_bucket", bucket_rule, known);
-    }
+    let bucket = read_bucket(
+        section,
+        known,
+        "the name of a bucket: 1 to 255 bytes without \"/\" and white space",
+        is_bucket,
+    );
     let region = section.text("aws_region", "the name of a region, such as \"eu-west-1\"", is_region);
     let addressing = section.choice(
         "aws_addressing_style",
@@ -57,17 +59,69 @@ pub(super) fn read(section: &mut Section<'_>, known: &[&str]) -> Option<S3Remote
     );
     let credentials = read_credentials(section);
     let encryption = section.flag("encryption", true);
+    let storage_class = read_storage_class(section);
+    let archived_metadata = section.choice(
+        "remote_archived_metadata",
+        "\"upload\" or \"keep\"",
+        &[("upload", ArchivedMetadata::Upload), ("keep", ArchivedMetadata::Keep)],
+    );
     Some(S3Remote {
         endpoint,
-        bucket: bucket?.to_owned(),
+        bucket: bucket?,
         region: region.map(str::to_owned),
         addressing: addressing.unwrap_or_default(),
         credentials,
         encryption,
+        storage_class,
+        archived_metadata: archived_metadata.unwrap_or_default(),
     })
 }
 
-fn read_endpoint(section: &mut Section<'_>) -> Option<String> {
+pub(super) fn read_bucket(
+    section: &mut Section<'_>,
+    known: &[&str],
+    rule: &str,
+    accept: impl Fn(&str) -> bool,
+) -> Option<String> {
+    if section.value("aws_bucket").is_none() {
+        section.missing("aws_bucket", rule, known);
+    }
+    section.text("aws_bucket", rule, accept).map(str::to_owned)
+}
+
+/// Classes that Amazon and Google have. Source: Amazon S3 API reference, `x-amz-storage-class` of PutObject; Google Cloud
+/// Storage, "Storage classes".
+const STORAGE_CLASSES: [&str; 14] = [
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "EXPRESS_ONEZONE",
+    "SNOW",
+    "NEARLINE",
+    "COLDLINE",
+    "ARCHIVE",
+];
+
+fn read_storage_class(section: &mut Section<'_>) -> Option<String> {
+    let rule = "the name of a storage class, such as \"STANDARD_IA\"";
+    let is_word = |text: &str| {
+        let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        (1..=32).contains(&text.len()) && text.bytes().all(plain)
+    };
+    let class = section.text("storage_class", rule, is_word)?;
+    if !STORAGE_CLASSES.contains(&class) {
+        section.warn("storage_class", &format!("{class:?}, which neither Amazon nor Google has"), rule);
+    }
+    Some(class.to_owned())
+}
+
+pub(super) fn read_endpoint(section: &mut Section<'_>) -> Option<String> {
     let value = section.value("aws_endpoint")?;
     match value.as_str() {
         Some("") => None,
@@ -106,49 +160,15 @@ fn is_truthy(value: &Value) -> bool {
     }
 }
 
-fn is_set(section: &Section<'_>, key: &str) -> bool {
-    section.value(key).is_some_and(is_truthy)
-}
-
-fn reject_swift_keys(section: &mut Section<'_>) {
-    for key in SWIFT_ONLY.into_iter().chain(["min_segment_size"]) {
-        let Some(value) = section.value(key).filter(|value| is_truthy(value)) else {
-            continue;
-        };
-        // Reported by its own check, with what is missing.
-        if key == "min_segment_size" && !is_set(section, "convert_dlo") {
-            continue;
+fn warn_of_swift_keys(section: &mut Section<'_>) {
+    for key in SWIFT_ONLY {
+        if let Some(value) = section.value(key).filter(|value| is_truthy(value)) {
+            section.warn(key, &describe(value), "nothing: it is about Swift remotes and has no effect here");
         }
-        let allowed = "nothing: it is about Swift remotes, which are not served yet by this version";
-        section.reject(key, &describe(value), allowed);
     }
 }
 
-fn check_segment_size(section: &mut Section<'_>) {
-    if let Some(value) = section.value("min_segment_size")
-        && is_truthy(value)
-        && !is_set(section, "convert_dlo")
-    {
-        let allowed = "0; it needs convert_dlo, and both are about Swift remotes, which are not served \
-                       yet by this version";
-        section.reject("min_segment_size", &describe(value), allowed);
-    }
-}
-
-fn check_keystone(section: &mut Section<'_>) {
-    let required: &[&str] = match section.value("auth_type").and_then(Value::as_str) {
-        Some("keystone_v3") => &["project_name", "project_domain_name", "user_domain_name"],
-        Some("keystone_v2") => &["tenant_name"],
-        _ => return,
-    };
-    let missing: Vec<&str> = required.iter().copied().filter(|key| !is_set(section, key)).collect();
-    if let (Some(value), false) = (section.value("auth_type"), missing.is_empty()) {
-        let found = format!("{} without {}", describe(value), missing.join(", "));
-        section.reject("auth_type", &found, &format!("{} beside it", required.join(", ")));
-    }
-}
-
-fn read_credentials(section: &mut Section<'_>) -> CredentialSource {
+pub(super) fn read_credentials(section: &mut Section<'_>) -> CredentialSource {
     let identity = read_secret(section, "aws_identity");
     let secret = read_secret(section, "aws_secret");
     let session_token = read_secret(section, "aws_session_token");

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::mapping::{Addressing, ContainerSelector};
+use crate::mapping::ContainerSelector;
+use crate::remote::{Addressing, ArchivedMetadata, SwiftAuth};
 use crate::secret::{CredentialSource, Secret, SecretSource};
 
 /// A mapping with the keys of `more` added or replaced.
@@ -64,10 +65,12 @@ fn the_least_configuration_has_the_documented_defaults() {
     let mapping = &config.mappings[0];
     assert_eq!(mapping.path, "containers[0]");
     assert_eq!(mapping.container, ContainerSelector::One("c".to_owned()));
-    assert_eq!(mapping.remote.endpoint, None);
-    assert_eq!(mapping.remote.credentials, CredentialSource::DefaultChain);
-    assert_eq!(mapping.remote.addressing, Addressing::Auto);
-    assert!(mapping.remote.encryption && mapping.retain_local && mapping.propagate_delete);
+    let remote = mapping.remote.s3().unwrap();
+    assert_eq!(remote.endpoint, None);
+    assert_eq!((&remote.storage_class, remote.archived_metadata), (&None, ArchivedMetadata::Upload));
+    assert_eq!(remote.credentials, CredentialSource::DefaultChain);
+    assert_eq!(remote.addressing, Addressing::Auto);
+    assert!(remote.encryption && mapping.retain_local && mapping.propagate_delete);
     assert!(!mapping.retain_local_segments && mapping.selection.is_empty());
     assert!(mapping.exclude.is_none() && mapping.remote_delete_after.is_none());
     assert_eq!((mapping.copy_after, &mapping.custom_prefix), (Duration::ZERO, &None));
@@ -112,7 +115,7 @@ fn a_full_configuration_of_the_predecessor_is_understood() {
     let mapping = &config.mappings[0];
     let inline = |text: &str| SecretSource::Inline(Secret::new(text));
     assert_eq!(
-        mapping.remote.credentials,
+        *mapping.remote.credentials(),
         CredentialSource::Static {
             identity: inline("KEY"),
             secret: inline("SECRET"),
@@ -208,10 +211,7 @@ fn problems_say_what_was_found_and_what_is_allowed() {
         ),
         (json!({"encryption": 1}), "containers[0].encryption: found 1; allowed: true or false"),
         (json!({"encryption": null}), "containers[0].encryption: found null; allowed: true or false"),
-        (
-            json!({"protocol": "foo"}),
-            "containers[0].protocol: found \"foo\"; allowed: \"s3\"; \"swift\" is not served yet by this version",
-        ),
+        (json!({"protocol": "foo"}), "containers[0].protocol: found \"foo\"; allowed: \"s3\" or \"swift\""),
         (
             json!({"selection_criteria": {"OR": [{}, {"a": "b", "c": "d"}]}}),
             "containers[0].selection_criteria.OR[1]: found an object with 2 keys; allowed: one key; join several with \"AND\" or \"OR\"",
@@ -284,7 +284,7 @@ fn secrets_come_from_three_places_and_are_never_shown() {
         "aws_identity": {"env": "S3_KEY"}, "aws_secret": {"file": "/run/secret"},
     })));
     assert_eq!(
-        parsed.config.mappings[0].remote.credentials,
+        *parsed.config.mappings[0].remote.credentials(),
         CredentialSource::Static {
             identity: SecretSource::Env("S3_KEY".to_owned()),
             secret: SecretSource::File(PathBuf::from("/run/secret")),
@@ -316,47 +316,112 @@ fn secrets_come_from_three_places_and_are_never_shown() {
     assert!(!format!("{warnings:?}").contains("hunter2"));
 }
 
-#[test]
-fn swift_remotes_are_refused_by_name() {
-    let lines =
-        mapping_problems(json!({"protocol": "swift", "auth_type": "keystone_v3", "project_name": "p"}));
-    assert!(lines[0].contains("protocol: found \"swift\"") && lines[0].contains("not served yet"));
-    assert!(lines[1].contains("without project_domain_name, user_domain_name"), "{lines:?}");
-    let lines = mapping_problems(json!({"protocol": "swift", "auth_type": "keystone_v2"}));
-    assert!(lines[1].contains("tenant_name"), "{lines:?}");
-    assert_eq!(mapping_problems(json!({"protocol": "swift", "auth_type": "swift"})).len(), 1);
+fn swift_mapping(more: Value) -> Value {
+    let swift = json!({
+        "protocol": "swift", "aws_endpoint": "http://keys/auth/v1.0", "aws_identity": "u", "aws_secret": "hunter2",
+    });
+    with_mapping(merged(swift, more))
 }
 
 #[test]
-fn swift_keys_on_an_s3_mapping_must_be_off() {
-    for key in [
-        "auth_type",
-        "tenant_name",
-        "project_name",
-        "project_domain_name",
-        "user_domain_name",
-        "remote_account",
-        "storage_policy",
-        "convert_dlo",
-        "sync_container_metadata",
-        "sync_container_acl",
-        "propagate_expiration",
-        "propagate_expiration_offset",
-        "remote_delete_after_addition",
+fn swift_remotes_have_the_predecessors_defaults() {
+    let ParsedConfig { config, warnings } = accepted(&swift_mapping(json!({"aws_bucket": "copies"})));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let remote = config.mappings[0].remote.swift().unwrap();
+    assert_eq!((remote.container.as_str(), &remote.auth), ("copies", &SwiftAuth::V1));
+    assert_eq!((remote.convert_dlo, remote.min_segment_size), (false, 0));
+    assert_eq!((remote.container_metadata, remote.container_acl), (false, false));
+    assert_eq!((remote.expiration_offset, remote.segments_live_longer.as_secs()), (None, 86_400));
+    let one = &config.mappings[0].container;
+    assert_eq!(remote.object_container(one, "c"), "copies");
+    assert_eq!(remote.segments_container(one, "s"), "copies_segments");
+    let all = json!({"aws_bucket": "far:", "container": "/*", "remote_delete_after": 100});
+    let ParsedConfig { config, .. } = accepted(&swift_mapping(all));
+    let mapping = &config.mappings[0];
+    let remote = mapping.remote.swift().unwrap();
+    assert_eq!(remote.object_container(&mapping.container, "c"), "far:c");
+    assert_eq!(remote.segments_container(&mapping.container, "s"), "far:s");
+    assert_eq!(mapping.key_mapping("c").object_key("o"), "far:c/o");
+    assert_eq!(mapping.remote_delete_after, Some(Duration::from_secs(100)));
+}
+
+#[test]
+fn every_swift_key_is_read() {
+    let more = json!({
+        "auth_type": "keystone_v3", "project_name": "p", "project_domain_name": "pd", "user_domain_name": "ud",
+        "remote_account": "AUTH_x", "storage_policy": "silver", "convert_dlo": true, "min_segment_size": 2000,
+        "sync_container_metadata": true, "sync_container_acl": true, "propagate_expiration": true,
+        "propagate_expiration_offset": -60, "remote_delete_after_addition": 172_800,
+    });
+    let ParsedConfig { config, warnings } = accepted(&swift_mapping(more));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let remote = config.mappings[0].remote.swift().unwrap();
+    let auth = SwiftAuth::KeystoneV3 {
+        project_name: "p".to_owned(),
+        project_domain_name: "pd".to_owned(),
+        user_domain_name: "ud".to_owned(),
+    };
+    assert_eq!(remote.auth, auth);
+    assert_eq!(remote.remote_account.as_deref(), Some("AUTH_x"));
+    assert_eq!(remote.storage_policy.as_deref(), Some("silver"));
+    assert_eq!((remote.convert_dlo, remote.min_segment_size), (true, 2000));
+    assert!(remote.container_metadata && remote.container_acl);
+    assert_eq!((remote.expiration_offset, remote.segments_live_longer.as_secs()), (Some(-60), 172_800));
+}
+
+#[test]
+fn bad_swift_remotes_are_told_by_path() {
+    for (more, path, part) in [
+        (json!({"aws_endpoint": null}), "aws_endpoint", "URL"),
+        (json!({"aws_bucket": "a/b"}), "aws_bucket", "container"),
+        (
+            json!({"auth_type": "keystone_v3", "project_name": "p"}),
+            "auth_type",
+            "project_domain_name, user_domain_name",
+        ),
+        (json!({"auth_type": "keystone_v2"}), "auth_type", "tenant_name"),
+        (json!({"auth_type": 3}), "auth_type", "keystone_v2"),
+        (json!({"min_segment_size": 10}), "min_segment_size", "convert_dlo"),
+        (json!({"propagate_expiration_offset": "x"}), "propagate_expiration_offset", "seconds"),
     ] {
-        let lines = mapping_problems(json!({key: 5}));
-        assert_eq!(lines.len(), 1, "{key}");
-        assert!(lines[0].contains(key) && lines[0].contains("not served yet"), "{lines:?}");
-        for off in [json!(false), json!(0), json!(0.0), json!(null), json!("")] {
-            let parsed = accepted(&with_mapping(json!({key: off})));
-            assert!(parsed.warnings.is_empty(), "{key} {:?}", parsed.warnings);
-        }
+        let found = problems(&swift_mapping(more.clone()));
+        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(lines.len(), 1, "{more}: {lines:?}");
+        assert!(
+            lines[0].starts_with(&format!("containers[0].{path}: ")) && lines[0].contains(part),
+            "{lines:?}"
+        );
+        assert!(!lines[0].contains("hunter2"));
     }
-    let lines = mapping_problems(json!({"min_segment_size": 1000}));
-    assert_eq!(lines.len(), 1);
-    assert!(lines[0].starts_with("containers[0].min_segment_size") && lines[0].contains("convert_dlo"));
-    let both = problems(&with_mapping(json!({"min_segment_size": 1000, "convert_dlo": true})));
-    assert_eq!(paths(&both), ["containers[0].convert_dlo", "containers[0].min_segment_size"]);
+    let lines = mapping_problems(json!({"protocol": "swift", "aws_endpoint": "http://k"}));
+    assert!(lines.iter().any(|line| line.contains("aws_identity")), "{lines:?}");
+}
+
+#[test]
+fn keys_of_the_other_kind_of_remote_are_warned_of() {
+    for (more, key) in [
+        (with_mapping(json!({"convert_dlo": true})), "convert_dlo"),
+        (with_mapping(json!({"min_segment_size": 5})), "min_segment_size"),
+        (swift_mapping(json!({"custom_prefix": "p"})), "custom_prefix"),
+        (swift_mapping(json!({"storage_class": "GLACIER"})), "storage_class"),
+        (with_mapping(json!({"storage_class": "FROZEN"})), "storage_class"),
+    ] {
+        let ParsedConfig { warnings, .. } = accepted(&more);
+        assert_eq!(paths(&warnings), [format!("containers[0].{key}")], "{more}");
+    }
+    let off = json!({"convert_dlo": false, "auth_type": "", "min_segment_size": 0});
+    assert!(accepted(&with_mapping(off)).warnings.is_empty());
+}
+
+#[test]
+fn two_containers_with_one_remote_container_are_refused() {
+    let swift = |container: &str| {
+        json!({"account": "a", "container": container, "protocol": "swift", "aws_endpoint": "http://k/v1",
+            "aws_identity": "u", "aws_secret": "s", "aws_bucket": "far"})
+    };
+    let found = problems(&document(json!({"containers": [swift("one"), swift("two")]})));
+    assert_eq!(paths(&found), ["containers[1].aws_bucket"]);
+    assert!(found[0].found.contains("containers[0]"), "{found:?}");
 }
 
 #[test]

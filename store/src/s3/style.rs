@@ -105,6 +105,8 @@ mod tests {
             addressing: Addressing::Auto,
             credentials: CredentialSource::DefaultChain,
             encryption: true,
+            storage_class: None,
+            archived_metadata: swift_s3_policy::ArchivedMetadata::default(),
         }
     }
 

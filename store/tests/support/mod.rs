@@ -178,6 +178,8 @@ pub fn settings(endpoint: &str) -> S3Settings {
             addressing: Addressing::Auto,
             credentials: CredentialSource::DefaultChain,
             encryption: true,
+            storage_class: None,
+            archived_metadata: swift_s3_policy::ArchivedMetadata::default(),
         },
         credentials: Some(StaticCredentials {
             identity: "AKIDEXAMPLE".to_owned(),

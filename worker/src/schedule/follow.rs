@@ -158,7 +158,9 @@ impl Scheduler {
 
     /// Sees to the bucket's lifecycle rule of a mapping with `remote_delete_after`.
     fn expire_remote(&mut self, mapping: &Arc<Mapping>, remote: &Arc<RemoteStore>, route: &Arc<Route>) {
-        let Some(after) = mapping.remote_delete_after else { return };
+        let Some(after) = mapping.remote_delete_after.filter(|_| mapping.remote.s3().is_some()) else {
+            return;
+        };
         let prefix = route.keys.key_prefix().to_owned();
         let days = expiration_days(after);
         let name = format!("{} {prefix}", remote.label);
@@ -228,7 +230,7 @@ impl Scheduler {
 pub(super) fn sole_targets(config: &SyncConfig) -> HashSet<usize> {
     let mut by_target: HashMap<(&str, &str), Vec<(usize, &ContainerSelector)>> = HashMap::new();
     for (index, mapping) in config.mappings.iter().enumerate() {
-        let target = (mapping.account.as_str(), mapping.remote.bucket.as_str());
+        let target = (mapping.account.as_str(), mapping.remote.bucket());
         by_target.entry(target).or_default().push((index, &mapping.container));
     }
     let mut sole = HashSet::new();
