@@ -19,6 +19,8 @@ PACKAGES=(
   swift-proxy swift-account swift-container swift-object memcached rsync liberasurecode1 util-linux
   # the S3 servers and clients of the tests
   python3 python3-venv python3-swiftclient rclone
+  # the identity service of the tests; without the package "keystone", which brings a service and its database
+  python3-keystone python3-keystonemiddleware
 )
 
 only_check=false

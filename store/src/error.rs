@@ -1,6 +1,7 @@
 //! How a request to a remote store failed.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::body::BoxError;
 use crate::metering::Operation;
@@ -9,6 +10,8 @@ use crate::metering::Operation;
 const MAX_MESSAGE_CHARS: usize = 200;
 /// Longest remote code and request id kept, in characters.
 const MAX_TOKEN_CHARS: usize = 128;
+/// The longest pause that a remote may ask for and get.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What a failure means for the caller. Chosen from the remote's error code first, from the HTTP status otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +86,7 @@ struct Details {
     code: Option<String>,
     message: Option<String>,
     request_id: Option<String>,
+    retry_after: Option<Duration>,
     source: Option<BoxError>,
 }
 
@@ -101,6 +105,7 @@ impl StoreError {
             code: None,
             message: None,
             request_id: None,
+            retry_after: None,
             source: None,
         }))
     }
@@ -135,6 +140,11 @@ impl StoreError {
         self
     }
 
+    pub(crate) fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.0.retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
+        self
+    }
+
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
@@ -163,6 +173,16 @@ impl StoreError {
     /// The remote's error code, such as `AccessDenied`.
     pub fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
+    }
+
+    /// The remote's words, shortened, or what the network said.
+    pub fn message(&self) -> Option<&str> {
+        self.0.message.as_deref()
+    }
+
+    /// How long the remote asked to be left alone, an hour at most.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// The remote's id of the request, to quote to its operators.

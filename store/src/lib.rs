@@ -1,4 +1,4 @@
-//! Remote object stores behind one trait: Amazon S3, Google Cloud Storage and S3 clones.
+//! Remote object stores behind one trait: Amazon S3, Google Cloud Storage, S3 clones and OpenStack Swift.
 //!
 //! * [`multipart`], [`swift_account`]: what only S3, and only Swift, can do beside that trait
 //! * [`object_store`]: the [`ObjectStore`] trait and what its methods take and give
@@ -7,6 +7,7 @@
 //! * [`limited`]: a store that keeps to rates
 //! * [`metering`]: counts of requests sent, by operation
 //! * [`s3`]: the provider for everything that speaks the S3 protocol
+//! * [`swift`]: the provider for OpenStack Swift
 //!
 //! Called by the worker. Knows nothing of rings, container databases or the rules that choose what is copied; it carries
 //! out one request at a time, says precisely how that ended, and never repeats an upload on its own.
@@ -18,6 +19,7 @@ pub mod metering;
 pub mod multipart;
 pub mod object_store;
 pub mod s3;
+pub mod swift;
 pub mod swift_account;
 
 pub use body::{Body, BoxError};
@@ -29,4 +31,5 @@ pub use multipart::{
 };
 pub use object_store::{GetObject, ListEntry, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
 pub use s3::{S3Settings, StaticCredentials, open};
+pub use swift::{SwiftCredentials, SwiftSettings};
 pub use swift_account::{ContainerHead, SloSegment, SwiftAccount};

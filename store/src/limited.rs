@@ -247,6 +247,11 @@ impl SwiftAccount for Limited {
         self.request().await;
         self.inner_swift()?.slo_manifest(key, max_bytes).await
     }
+
+    async fn delete_slo(&self, key: &str) -> Result<(), StoreError> {
+        self.request().await;
+        self.inner_swift()?.delete_slo(key).await
+    }
 }
 
 #[cfg(test)]

@@ -68,6 +68,13 @@ pub trait SwiftAccount: Send + Sync + Debug {
     /// The manifest of a static large object as the cluster keeps it (`?multipart-manifest=get`): JSON. `None` when there is no
     /// object; [`crate::ErrorKind::Invalid`] when it is no such manifest or larger than `max_bytes`.
     async fn slo_manifest(&self, key: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Removes a static large object with all its segments, whoever else uses them; what is gone already is success.
+    ///
+    /// # Errors
+    /// When any of it is left, with the first such segment. The manifest goes last, so that this can be repeated.
+    /// [`crate::ErrorKind::Invalid`] when it is no such object.
+    async fn delete_slo(&self, key: &str) -> Result<(), StoreError>;
 }
 
 /// A container's headers.
