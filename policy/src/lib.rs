@@ -7,6 +7,7 @@
 //! | [`key_mapping`] | which S3 key an object, and its large-object manifest, has |
 //! | [`metadata_mapping`] | how Swift headers become S3 metadata, and when two sets mean the same |
 //! | [`selection`], [`exclude`] | which objects a mapping is about |
+//! | [`large_object`] | what a large object consists of, its parts on the remote, and its companion |
 //! | [`lifecycle`] | what to do with a bucket's expiration rules |
 //! | [`metric_name`] | the StatsD names that dashboards already use |
 //! | [`limits`], [`delete_limit`] | how fast the remote may be used, and how many deletes are too many |
@@ -20,6 +21,7 @@ pub mod delete_limit;
 pub mod document;
 pub mod exclude;
 pub mod key_mapping;
+pub mod large_object;
 pub mod lifecycle;
 pub mod limits;
 pub mod mapping;
