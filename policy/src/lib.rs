@@ -6,6 +6,7 @@
 //! | [`share`] | which node handles a name first |
 //! | [`key_mapping`] | which S3 key an object, and its large-object manifest, has |
 //! | [`metadata_mapping`] | how Swift headers become S3 metadata, and when two sets mean the same |
+//! | [`segments`] | which containers hold segments of large objects, by their names |
 //! | [`selection`], [`exclude`] | which objects a mapping is about |
 //! | [`large_object`] | what a large object consists of, its parts on the remote, and its companion |
 //! | [`lifecycle`] | what to do with a bucket's expiration rules |
@@ -30,6 +31,7 @@ pub mod metric_name;
 pub mod remote;
 mod rfc2047;
 pub mod secret;
+pub mod segments;
 pub mod selection;
 pub mod share;
 pub mod sync_config;
@@ -53,6 +55,7 @@ pub use metadata_mapping::{
 pub use metric_name::statsd_name;
 pub use remote::{Addressing, ArchivedMetadata, Remote, S3Remote, SwiftAuth, SwiftRemote};
 pub use secret::{CredentialSource, Secret, SecretSource};
+pub use segments::holds_segments;
 pub use selection::SelectionCriteria;
 pub use share::{name_hash, owner_index};
 pub use sync_config::{

@@ -334,7 +334,7 @@ fn parts(ground: Ground, config: Arc<SyncConfig>, once: bool, around: Surroundin
     let local = LocalObjects::new(topology.clone(), backend, internal_url);
     Parts {
         shared: Shared {
-            transfer: Transfer::new(local, topology.clone(), counters.clone()),
+            transfer: Transfer::new(local, topology.clone(), servers.clone(), counters.clone()),
             container_servers: servers.clone(),
             waiting: std::sync::atomic::AtomicUsize::new(0),
         },

@@ -5,6 +5,7 @@
 
 mod archive;
 mod large;
+mod links;
 mod plain;
 mod to_swift;
 mod tombstones;
@@ -19,10 +20,13 @@ use swift_s3_store::{ErrorKind, ObjectStore, StoreError};
 
 use crate::hashing_body::BodyError;
 use crate::reason::{Failure, Reason};
+use crate::segment_use::SegmentUse;
 use crate::swift::container_db::Row;
+use crate::swift::container_server::ContainerServers;
 use crate::swift::local_objects::{LocalError, LocalHead, LocalObjects, Newest, ObjectName};
 use crate::swift::topology::SwiftTopology;
 
+#[allow(unused_imports, reason = "large objects are on their way")]
 pub(crate) use archive::{CarriedLarge, CarriedSegment};
 
 /// A passing fault of the remote is tried again right here this often, before the row is given up for now.
@@ -209,13 +213,20 @@ pub struct Transfer {
     local: LocalObjects,
     topology: SwiftTopology,
     counters: Counters,
+    segment_use: SegmentUse,
 }
 
 impl Transfer {
     /// A handler that reads objects through `local`.
     #[must_use]
-    pub fn new(local: LocalObjects, topology: SwiftTopology, counters: Counters) -> Self {
-        Self { local, topology, counters }
+    pub fn new(
+        local: LocalObjects,
+        topology: SwiftTopology,
+        servers: ContainerServers,
+        counters: Counters,
+    ) -> Self {
+        let segment_use = SegmentUse::new(topology.clone(), servers, local.clone());
+        Self { local, topology, counters, segment_use }
     }
 
     /// Does what `row` asks for. Passing faults of the remote are retried a little.

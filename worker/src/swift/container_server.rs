@@ -1,5 +1,7 @@
 //! Questions to container and account servers, past the proxy.
 
+mod replicas;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -8,6 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::backend::{Backend, BackendError, push_encoded, push_query_value};
 use super::container_db::{RawShardRange, ShardRange, ShardingState};
 use super::topology::{ContainerPlace, Replica, SwiftTopology, TopologyError};
+
+pub(crate) use replicas::Walk;
+pub use replicas::{ReplicaEntry, ReplicaPage};
 
 /// The most that a list of shard ranges may hold: a hundred thousand of them, at some 400 bytes each.
 const MAX_SHARD_LISTING_BYTES: usize = 64 << 20;

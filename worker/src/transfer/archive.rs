@@ -1,15 +1,19 @@
 //! Removing local copies, after the proof that the remote holds them.
 
+mod segments;
+
 use std::time::Duration;
 
+use swift_s3_policy::{ContainerSelector, Timestamp, holds_segments};
 use swift_s3_store::RemoteObject;
 
 use super::{Route, Transfer, Trouble, object_name};
 use crate::decide::archive_timestamp;
+use crate::failpoint;
 use crate::feed::now;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::LocalHead;
+use crate::swift::local_objects::{LocalHead, Newest, ObjectName};
 use crate::swift::topology::ContainerPlace;
 
 /// Swift may forget deletes that are dated further back than this before its replicators have spread them: of the week of its
@@ -42,21 +46,17 @@ pub(crate) struct CarriedSegment {
     pub etag: String,
 }
 
-impl Transfer {
-    /// Removes a large object that is remote from the local cluster: segments first, the manifest last. Answers whether it is gone.
-    ///
-    /// `sent` is the manifest that was carried, and nothing else is removed.
-    #[expect(dead_code, reason = "comes with large objects")]
-    pub(super) async fn archive_large(
-        &self,
-        _route: &Route,
-        _row: &Row,
-        _sent: &LocalHead,
-        _carried: &CarriedLarge,
-    ) -> Result<bool, Trouble> {
-        Ok(false)
-    }
+/// Whether one write of an object may go.
+enum Removable {
+    /// It has gone already.
+    Gone,
+    /// Something newer is there, which has a row of its own.
+    Newer,
+    /// It may, by a tombstone of this time.
+    At(Timestamp),
+}
 
+impl Transfer {
     /// Removes the local copy of exactly the write that is known to be remote. Answers whether it is gone.
     ///
     /// `proof` is what the remote holds, by its answer to our own write or by a fresh HEAD; without one the remote is asked here.
@@ -69,60 +69,47 @@ impl Transfer {
         proof: Option<RemoteObject>,
     ) -> Result<bool, Trouble> {
         // A newer write has its own row, which will be archived in its turn.
-        let written = row.timestamps.metadata;
-        if sent.timestamp > written {
+        if sent.timestamp > row.timestamps.metadata {
+            return Ok(false);
+        }
+        // Objects of such containers go with the large objects that they belong to: a manifest may not have been carried yet.
+        if route.mapping.container == ContainerSelector::All && holds_segments(&route.container) {
             return Ok(false);
         }
         let proof = match proof {
             Some(proof) => proof,
-            None => route.store.head(key).await?.ok_or_else(|| {
-                Trouble::Row(Failure::new(
-                    Reason::RemoteMismatch,
-                    "the remote object vanished before the local delete",
-                ))
-            })?,
+            None => route.store.head(key).await?.ok_or_else(vanished)?,
         };
-        let same_content = proof.etag.eq_ignore_ascii_case(&sent.etag);
-        if !same_content || proof.length != sent.length {
-            let message = format!(
-                "the local copy is kept: the remote holds ETag {} with {} bytes, the local object has {} with {}",
-                proof.etag, proof.length, sent.etag, sent.length
-            );
-            return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
-        }
+        expect_same(&proof, &sent.etag, sent.length)?;
         let name = object_name(route, row);
-        // The object server compares with the time of the data only: a POST that came meanwhile would be lost with the object.
         let newest = self.local.newest(&name).await?;
-        match &newest.found {
-            None if newest.unreachable == 0 => return Ok(true),
-            Some(head) if head.timestamp > written => return Ok(false),
-            _ => {}
-        }
-        let at = archive_timestamp(written);
-        // Swift forgets a tombstone of that age at once: a replica that did not hear of it would be copied back to the others.
-        let all_must_hear = now().since(at) >= TOMBSTONES_FORGOTTEN;
-        let too_few = if all_must_hear {
-            newest.unreachable > 0
-        } else {
-            newest.unreachable.saturating_mul(2) >= newest.asked
+        let at = match removable(&newest, row.timestamps.metadata)? {
+            Removable::Gone => return Ok(true),
+            Removable::Newer => return Ok(false),
+            Removable::At(at) => at,
         };
-        if too_few {
-            let message = format!(
-                "the local copy is kept: {} of {} object servers cannot be asked for newer writes",
-                newest.unreachable, newest.asked
-            );
-            return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
-        }
-        let place = self.container_place(route)?;
+        self.remove(route, &name, at, &proof).await
+    }
+
+    /// Removes one write of an object by a tombstone of the time `at`. Answers whether it is gone.
+    async fn remove(
+        &self,
+        route: &Route,
+        name: &ObjectName<'_>,
+        at: Timestamp,
+        proof: &RemoteObject,
+    ) -> Result<bool, Trouble> {
+        let place = self.container_place(name.account, name.container)?;
         tracing::info!(
-            account = %route.account, container = %route.container, object = %row.name, key, bucket = %route.mapping.remote.bucket(),
+            account = %name.account, container = %name.container, object = %name.object, bucket = %route.mapping.remote.bucket(),
             etag = %proof.etag, bytes = proof.length, timestamp = %at, "removing the local copy; the remote holds it"
         );
-        let deleted = self.local.delete_exactly(&name, at, &place).await?;
+        let deleted = self.local.delete_exactly(name, at, &place).await?;
+        failpoint::reached("local copy removed");
         if deleted.newer > 0 {
             return Ok(false);
         }
-        if deleted.removed.saturating_mul(2) <= deleted.asked {
+        if !deleted.is_durable() {
             let message =
                 format!("{} of {} object servers confirmed the local delete", deleted.removed, deleted.asked);
             return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
@@ -130,9 +117,52 @@ impl Transfer {
         Ok(true)
     }
 
-    fn container_place(&self, route: &Route) -> Result<ContainerPlace, Trouble> {
+    pub(super) fn container_place(&self, account: &str, container: &str) -> Result<ContainerPlace, Trouble> {
         self.topology
-            .container(&route.account, &route.container)
+            .container(account, container)
             .map_err(|error| Trouble::Row(Failure::new(Reason::LocalUnavailable, error.to_string())))
     }
+}
+
+fn vanished() -> Trouble {
+    let message = "the remote object vanished before the local delete";
+    Trouble::Row(Failure::new(Reason::RemoteMismatch, message))
+}
+
+/// The remote must hold what is about to be removed.
+fn expect_same(remote: &RemoteObject, etag: &str, length: u64) -> Result<(), Trouble> {
+    if remote.etag.eq_ignore_ascii_case(etag) && remote.length == length {
+        return Ok(());
+    }
+    let message = format!(
+        "the local copy is kept: the remote holds ETag {} with {} bytes, expected {etag} with {length}",
+        remote.etag, remote.length
+    );
+    Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)))
+}
+
+/// Tells from what the replicas say whether the write at `written` may go.
+fn removable(newest: &Newest, written: Timestamp) -> Result<Removable, Trouble> {
+    // The object server compares with the time of the data only: a POST that came meanwhile would be lost with the object.
+    match &newest.found {
+        None if newest.unreachable == 0 => return Ok(Removable::Gone),
+        Some(head) if head.timestamp > written => return Ok(Removable::Newer),
+        _ => {}
+    }
+    let at = archive_timestamp(written);
+    // Swift forgets a tombstone of that age at once: a replica that did not hear of it would be copied back to the others.
+    let all_must_hear = now().since(at) >= TOMBSTONES_FORGOTTEN;
+    let too_few = if all_must_hear {
+        newest.unreachable > 0
+    } else {
+        newest.unreachable.saturating_mul(2) >= newest.asked
+    };
+    if too_few {
+        let message = format!(
+            "the local copy is kept: {} of {} object servers cannot be asked for newer writes",
+            newest.unreachable, newest.asked
+        );
+        return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
+    }
+    Ok(Removable::At(at))
 }

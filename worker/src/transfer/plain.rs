@@ -26,8 +26,6 @@ impl Transfer {
             return self.copy_to_swift(route, row, hint).await;
         }
         let key = route.keys.object_key(&row.name);
-        let at_least = row.timestamps.metadata;
-        let name = object_name(route, row);
         // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
         let plain_write = row.timestamps.metadata == row.timestamps.data;
         let ask = match hint {
@@ -36,7 +34,7 @@ impl Transfer {
             Hint::Unknown | Hint::Listed { .. } => true,
         };
         if !ask {
-            let object = self.local.open(&name, at_least).await?;
+            let object = self.open_object(route, row).await?;
             return match object.head.kind {
                 LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
                     self.copy_large(route, row, &key, object, hint).await
@@ -44,12 +42,12 @@ impl Transfer {
                 LocalKind::Plain | LocalKind::Symlink => self.put(route, row, &key, object, hint).await,
             };
         }
-        let head = self.local.head(&name, at_least).await?;
+        let head = self.head_object(route, row).await?;
         if !selected(route, &head) {
             return Ok(Done::plain(Outcome::NotWanted));
         }
         if matches!(head.kind, LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject) {
-            let object = self.local.open(&name, at_least).await?;
+            let object = self.open_object(route, row).await?;
             return self.copy_large(route, row, &key, object, hint).await;
         }
         let metadata = remote_metadata(&head);
@@ -135,7 +133,7 @@ impl Transfer {
     }
 
     pub(super) async fn reopen_and_put(&self, route: &Route, row: &Row, key: &str) -> Result<Done, Trouble> {
-        let object = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
+        let object = self.open_object(route, row).await?;
         self.put(route, row, key, object, &Hint::Unknown).await
     }
 

@@ -112,7 +112,8 @@ impl LocalHead {
         None
     }
 
-    fn header(&self, wanted: &str) -> Option<&[u8]> {
+    /// The value of a header, by its lower-case name.
+    pub(crate) fn header(&self, wanted: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice())
     }
 }
