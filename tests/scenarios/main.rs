@@ -11,6 +11,7 @@ mod refuses_bad_configuration;
 mod remembers_progress;
 mod survives_bad_input;
 mod survives_faults;
+mod swift_provider;
 mod trial;
 mod under_control;
 mod worker_state;

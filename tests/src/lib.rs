@@ -31,6 +31,7 @@
 //! |---|---|
 //! | [`site`] | everything for one scenario in one call; sites on a shared cluster have an account each |
 //! | [`swift_cluster`] | a cluster, its nodes, daemons, databases; stop, freeze, shard, copy, redirect |
+//! | [`swift_remote`] | a second cluster as the remote, behind a fault proxy |
 //! | [`swift_client`] | byte-exact requests to proxies and storage servers |
 //! | [`s3_servers`], [`s3_client`] | four S3 servers by different authors, and what tests ask them |
 //! | [`fault_proxy`] | counts requests and breaks them: by rule, or the network as a whole |
@@ -57,6 +58,7 @@ pub mod s3_servers;
 pub mod site;
 pub mod swift_client;
 pub mod swift_cluster;
+pub mod swift_remote;
 pub mod sync_json;
 pub mod usage;
 pub mod wait;

@@ -9,9 +9,14 @@ use crate::s3_client::S3Access;
 pub struct MappingJson(Map<String, Value>);
 
 impl MappingJson {
+    /// Without a key.
+    pub fn empty() -> Self {
+        Self(Map::new())
+    }
+
     /// A container and the bucket it goes to; every other key has its default.
     pub fn new(account: &str, container: &str, access: &S3Access, bucket: &str) -> Self {
-        Self(Map::new())
+        Self::empty()
             .set("account", account)
             .set("container", container)
             .set("protocol", "s3")

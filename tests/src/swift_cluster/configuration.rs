@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::SwiftOptions;
 use super::node::{Node, ServerKind};
+use crate::swift_remote::{ACCOUNTS, KEY, RESELLER_ADMIN};
 
 /// What every file needs to know.
 pub(crate) struct Context<'a> {
@@ -140,6 +141,11 @@ pub(crate) fn proxy_conf(context: &Context<'_>, kind: ProxyKind, ip: Ipv4Addr, p
             "\n[filter:tempauth]\nuse = egg:swift#tempauth\n\
              user_test_tester = testing .admin\nuser_test_tester3 = testing3\nuser_test2_tester2 = testing2 .admin\n",
         );
+        let (admin, key) = RESELLER_ADMIN;
+        let _ = writeln!(text, "user_{} = {key} .admin .reseller_admin", admin.replace(':', "_"));
+        for number in 0..ACCOUNTS {
+            let _ = writeln!(text, "user_scenario{number}_tester = {KEY} .admin");
+        }
         if options.s3api {
             text.push_str(
                 "\n[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\ncheck_bucket_owner = false\n\
