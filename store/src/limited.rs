@@ -66,9 +66,10 @@ impl ObjectStore for Limited {
         key: &str,
         expected_etag: &str,
         metadata: &RemoteMetadata,
+        storage_class: Option<&str>,
     ) -> Result<(), StoreError> {
         self.request().await;
-        self.inner.replace_metadata(key, expected_etag, metadata).await
+        self.inner.replace_metadata(key, expected_etag, metadata, storage_class).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {

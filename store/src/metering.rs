@@ -9,11 +9,17 @@ pub struct RequestCounts {
     pub head: u64,
     /// PUT of an object.
     pub put: u64,
-    /// Copies of an object onto itself.
+    /// Parts sent to a multipart upload.
+    pub part: u64,
+    /// Copies of an object onto itself, and of its pieces to parts.
     pub copy: u64,
+    /// Multipart uploads begun, completed and aborted: requests, not uploads.
+    pub multipart: u64,
+    /// GET of an object.
+    pub get: u64,
     /// DELETE of an object.
     pub delete: u64,
-    /// Pages of a listing, checks of the bucket included.
+    /// Pages of a listing, of keys, uploads or parts; checks of the bucket included.
     pub list: u64,
     /// Reads and writes of the bucket's lifecycle rules.
     pub lifecycle: u64,
@@ -22,7 +28,15 @@ pub struct RequestCounts {
 impl RequestCounts {
     /// The sum over all operations.
     pub fn total(&self) -> u64 {
-        self.head + self.put + self.copy + self.delete + self.list + self.lifecycle
+        self.head
+            + self.put
+            + self.part
+            + self.copy
+            + self.multipart
+            + self.get
+            + self.delete
+            + self.list
+            + self.lifecycle
     }
 }
 
@@ -30,10 +44,18 @@ impl RequestCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Head,
+    Get,
     Put,
     Copy,
     Delete,
     List,
+    CreateUpload,
+    PutPart,
+    CopyPart,
+    CompleteUpload,
+    AbortUpload,
+    ListUploads,
+    ListParts,
     ReadLifecycle,
     WriteLifecycle,
 }
@@ -43,10 +65,18 @@ impl Operation {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Head => "head",
+            Self::Get => "get",
             Self::Put => "put",
             Self::Copy => "copy",
             Self::Delete => "delete",
             Self::List => "list",
+            Self::CreateUpload => "create upload",
+            Self::PutPart => "put part",
+            Self::CopyPart => "copy part",
+            Self::CompleteUpload => "complete upload",
+            Self::AbortUpload => "abort upload",
+            Self::ListUploads => "list uploads",
+            Self::ListParts => "list parts",
             Self::ReadLifecycle => "read lifecycle",
             Self::WriteLifecycle => "write lifecycle",
         }
@@ -58,7 +88,10 @@ impl Operation {
 pub(crate) struct RequestCounter {
     head: AtomicU64,
     put: AtomicU64,
+    part: AtomicU64,
     copy: AtomicU64,
+    multipart: AtomicU64,
+    get: AtomicU64,
     delete: AtomicU64,
     list: AtomicU64,
     lifecycle: AtomicU64,
@@ -70,9 +103,12 @@ impl RequestCounter {
         let counter = match operation {
             Operation::Head => &self.head,
             Operation::Put => &self.put,
-            Operation::Copy => &self.copy,
+            Operation::PutPart => &self.part,
+            Operation::Copy | Operation::CopyPart => &self.copy,
+            Operation::CreateUpload | Operation::CompleteUpload | Operation::AbortUpload => &self.multipart,
+            Operation::Get => &self.get,
             Operation::Delete => &self.delete,
-            Operation::List => &self.list,
+            Operation::List | Operation::ListUploads | Operation::ListParts => &self.list,
             Operation::ReadLifecycle | Operation::WriteLifecycle => &self.lifecycle,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +119,10 @@ impl RequestCounter {
         RequestCounts {
             head: self.head.load(Ordering::Relaxed),
             put: self.put.load(Ordering::Relaxed),
+            part: self.part.load(Ordering::Relaxed),
             copy: self.copy.load(Ordering::Relaxed),
+            multipart: self.multipart.load(Ordering::Relaxed),
+            get: self.get.load(Ordering::Relaxed),
             delete: self.delete.load(Ordering::Relaxed),
             list: self.list.load(Ordering::Relaxed),
             lifecycle: self.lifecycle.load(Ordering::Relaxed),

@@ -111,6 +111,8 @@ pub struct StoredPart {
     pub etag: String,
     /// Bytes.
     pub length: u64,
+    /// When it arrived, if the remote tells.
+    pub last_modified: Option<SystemTime>,
 }
 
 /// Where a listing of uploads goes on.

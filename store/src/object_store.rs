@@ -37,7 +37,8 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// then keeps what it had. [`crate::ErrorKind::BadDigest`] when the remote found other content than `content_md5`.
     async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError>;
 
-    /// Gives the object new metadata and content type by copying it onto itself.
+    /// Gives the object new metadata and content type by copying it onto itself, into `storage_class` (`None` stands for
+    /// the remote's standard class, whatever class the object is in now: as [`RemoteObject::storage_class`] has it).
     ///
     /// # Errors
     /// [`crate::ErrorKind::Precondition`] when its ETag is no longer `expected_etag` (no quotes), as far as the remote
@@ -47,6 +48,7 @@ pub trait ObjectStore: Send + Sync + Debug {
         key: &str,
         expected_etag: &str,
         metadata: &RemoteMetadata,
+        storage_class: Option<&str>,
     ) -> Result<(), StoreError>;
 
     /// Removes the object; it being gone already is success.
@@ -112,6 +114,8 @@ pub struct RemoteObject {
     pub metadata: RemoteMetadata,
     /// `None` stands for the remote's standard class.
     pub storage_class: Option<String>,
+    /// It is in an archive, or a copy restored from one for a time: to read or to copy it may take hours, or fail.
+    pub archived: bool,
     /// When the remote stored it.
     pub last_modified: Option<SystemTime>,
     /// Encrypted with a key of a key management service; its ETag is then not the MD5 of its content.

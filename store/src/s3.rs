@@ -9,6 +9,8 @@ mod direct_put;
 pub(crate) mod guarded_body;
 mod lifecycle;
 mod listing;
+mod multipart;
+mod reading;
 mod setup;
 mod style;
 mod transport;
@@ -23,7 +25,8 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::types::{MetadataDirective, ServerSideEncryption};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{MetadataDirective, ServerSideEncryption, StorageClass};
 use percent_encoding::utf8_percent_encode;
 use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata, S3Remote};
 
@@ -41,6 +44,12 @@ pub use crate::s3::style::RequestStyle;
 
 /// The remote copies up to 5 GiB before it answers.
 const COPY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// The class of objects for which the remote names none.
+const STANDARD: &str = "STANDARD";
+
+/// Classes from which an object must be restored before it can be read or copied.
+const ARCHIVE_CLASSES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 /// What is needed to open a bucket. Secrets have been read already; none is shown by `Debug`.
 #[derive(Clone)]
@@ -117,6 +126,7 @@ pub(crate) struct S3Store {
     uploads: DirectPut,
     lister: Lister,
     encrypts: bool,
+    encodes_listings: bool,
 }
 
 #[async_trait]
@@ -124,7 +134,7 @@ impl ObjectStore for S3Store {
     async fn head(&self, key: &str) -> Result<Option<RemoteObject>, StoreError> {
         let answer = self.client.head_object().bucket(&self.bucket).key(key).send().await;
         match answer {
-            Ok(found) => Ok(Some(remote_object(found))),
+            Ok(found) => Ok(Some(remote_object(found.into()))),
             Err(error) => absent_is_none(classify::sdk_error(Operation::Head, Some(key), error)),
         }
     }
@@ -138,6 +148,7 @@ impl ObjectStore for S3Store {
         key: &str,
         expected_etag: &str,
         metadata: &RemoteMetadata,
+        storage_class: Option<&str>,
     ) -> Result<(), StoreError> {
         let user: HashMap<String, String> =
             metadata.user.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -152,6 +163,7 @@ impl ObjectStore for S3Store {
             .metadata_directive(MetadataDirective::Replace)
             .set_content_type(content_type.cloned())
             .set_metadata(Some(user))
+            .set_storage_class(storage_class.filter(|class| *class != STANDARD).map(StorageClass::from))
             .set_server_side_encryption(self.encrypts.then_some(ServerSideEncryption::Aes256))
             .customize()
             .config_override(aws_sdk_s3::Config::builder().timeout_config(timeouts))
@@ -204,12 +216,12 @@ impl ObjectStore for S3Store {
         Err(StoreError::named(ErrorKind::Unsupported, "clear_expiration"))
     }
 
-    async fn get(&self, _key: &str, _range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
-        Err(StoreError::named(ErrorKind::Unsupported, "get"))
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
+        reading::get(&self.client, &self.bucket, key, range).await
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
-        None
+        Some(self)
     }
 
     fn swift(&self) -> Option<&dyn SwiftAccount> {
@@ -236,24 +248,55 @@ fn absent_is_none<T>(error: StoreError) -> Result<Option<T>, StoreError> {
     }
 }
 
-fn remote_object(found: HeadObjectOutput) -> RemoteObject {
+/// What an answer tells of an object, whichever request it answers.
+struct Described {
+    etag: Option<String>,
+    length: Option<u64>,
+    content_type: Option<String>,
+    metadata: Option<HashMap<String, String>>,
+    storage_class: Option<StorageClass>,
+    /// Beside what the class says.
+    archived: bool,
+    last_modified: Option<DateTime>,
+    encryption: Option<ServerSideEncryption>,
+}
+
+impl From<HeadObjectOutput> for Described {
+    fn from(found: HeadObjectOutput) -> Self {
+        Self {
+            etag: found.e_tag,
+            length: found.content_length.and_then(|length| u64::try_from(length).ok()),
+            content_type: found.content_type,
+            metadata: found.metadata,
+            storage_class: found.storage_class,
+            archived: found.archive_status.is_some() || found.restore.is_some(),
+            last_modified: found.last_modified,
+            encryption: found.server_side_encryption,
+        }
+    }
+}
+
+fn remote_object(found: Described) -> RemoteObject {
     let user: BTreeMap<String, String> = found
         .metadata
         .unwrap_or_default()
         .into_iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
         .collect();
+    let storage_class = found.storage_class.map(|class| class.as_str().to_owned());
+    let in_archive_class = storage_class.as_deref().is_some_and(|class| ARCHIVE_CLASSES.contains(&class));
     RemoteObject {
-        etag: found.e_tag.as_deref().map(bare_etag).unwrap_or_default(),
-        length: found.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
+        etag: found.etag.as_deref().map(bare_etag).unwrap_or_default(),
+        length: found.length.unwrap_or(0),
         metadata: RemoteMetadata {
             content_type: found.content_type.unwrap_or_default(),
             user,
             ..RemoteMetadata::default()
         },
-        storage_class: found.storage_class.map(|class| class.as_str().to_owned()),
+        archived: found.archived || in_archive_class,
+        storage_class,
         last_modified: found.last_modified.as_ref().and_then(listing::system_time),
-        kms: is_kms(found.server_side_encryption.as_ref().map(ServerSideEncryption::as_str)),
+        kms: is_kms(found.encryption.as_ref().map(ServerSideEncryption::as_str)),
     }
 }
 

@@ -82,6 +82,7 @@ impl ObjectStore for SwiftStore {
         key: &str,
         _expected_etag: &str,
         metadata: &RemoteMetadata,
+        _storage_class: Option<&str>,
     ) -> Result<(), StoreError> {
         let mut call = object_call("post", Method::POST, key)?;
         call.headers = request::metadata_headers(metadata)
@@ -261,6 +262,7 @@ fn remote_object(headers: &HeaderMap) -> RemoteObject {
         length: text("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
         metadata: object_metadata(headers),
         storage_class: None,
+        archived: false,
         last_modified: text("x-timestamp")
             .and_then(listing::timestamp)
             .or_else(|| text("last-modified").and_then(listing::http_date)),

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/multipart_suite.rs"]
+mod multipart_suite;
 #[path = "support/servers.rs"]
 mod servers;
 mod support;
@@ -33,6 +35,8 @@ struct Quirks {
     has_lifecycle: bool,
     /// Keys that the server refuses or mixes up with others.
     unusable_keys: &'static [&'static str],
+    /// About parts, reads and classes.
+    parts: multipart_suite::Quirks,
 }
 
 const FILE_SERVER: Quirks = Quirks {
@@ -45,6 +49,18 @@ const FILE_SERVER: Quirks = Quirks {
     has_lifecycle: false,
     // It calls its listings encoded and does not encode them; and it maps keys to paths of files.
     unusable_keys: &["plus+sign", "a%2Fb", "/lead", "trail/", "a//b", "./dot", "a/../b"],
+    parts: multipart_suite::Quirks {
+        checks_md5: false,
+        checks_copy_condition: false,
+        checks_part_size: true,
+        checks_part_etags: false,
+        has_usual_etag: true,
+        keeps_metadata: true,
+        lists_uploads: false,
+        forgets_ended_uploads: false,
+        lists_parts: true,
+        has_classes: false,
+    },
 };
 
 const MOTO: Quirks = Quirks {
@@ -56,6 +72,19 @@ const MOTO: Quirks = Quirks {
     lists_etags: true,
     has_lifecycle: true,
     unusable_keys: &["new\nline"],
+    parts: multipart_suite::Quirks {
+        checks_md5: false,
+        checks_copy_condition: false,
+        checks_part_size: true,
+        checks_part_etags: true,
+        has_usual_etag: true,
+        keeps_metadata: true,
+        lists_uploads: true,
+        forgets_ended_uploads: false,
+        // Its document has another name than S3's.
+        lists_parts: false,
+        has_classes: true,
+    },
 };
 
 fn credentials(secret: &str) -> Option<StaticCredentials> {
@@ -125,6 +154,7 @@ async fn conforms(url: &str, quirks: &Quirks, wrap: impl Fn(Arc<dyn ObjectStore>
     keeps_every_key(store, quirks).await;
     lists_in_order(store, quirks).await;
     sets_expiration(store, quirks).await;
+    multipart_suite::conforms(store, quirks.parts).await;
 }
 
 async fn tells_apart_what_can_be_reached(url: &str, quirks: &Quirks) {
@@ -240,13 +270,13 @@ async fn replaces_metadata(store: &dyn ObjectStore, quirks: &Quirks) {
     store.put(key, put).await.unwrap();
     let etag = hex_md5(b"content");
     let new = metadata("text/new", &[("kept", "new value"), ("added", "x")]);
-    store.replace_metadata(key, &etag, &new).await.unwrap();
+    store.replace_metadata(key, &etag, &new, None).await.unwrap();
     let found = store.head(key).await.unwrap().unwrap();
     assert_eq!(found.metadata, new);
     assert_eq!((found.etag.as_str(), found.length), (etag.as_str(), 7));
 
     let newer = metadata("text/newer", &[]);
-    let answer = store.replace_metadata(key, "00000000000000000000000000000000", &newer).await;
+    let answer = store.replace_metadata(key, "00000000000000000000000000000000", &newer, None).await;
     match answer {
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Precondition, "{error}");
@@ -257,7 +287,7 @@ async fn replaces_metadata(store: &dyn ObjectStore, quirks: &Quirks) {
         Ok(()) => assert!(!quirks.checks_copy_condition, "the condition was ignored"),
     }
     store.delete(key).await.unwrap();
-    let error = store.replace_metadata(key, &etag, &new).await.unwrap_err();
+    let error = store.replace_metadata(key, &etag, &new, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
 

@@ -152,7 +152,7 @@ async fn a_passing_fault_of_a_read_is_tried_three_times_at_most() {
 async fn a_copy_that_fails_after_its_200_is_a_failure() {
     let server = serve(|_, _| Answer::error(200, "InternalError", "broke in the middle")).await;
     let store = open_at(&server).await;
-    let error = store.replace_metadata("k", "e", &metadata("a/b", &[])).await.unwrap_err();
+    let error = store.replace_metadata("k", "e", &metadata("a/b", &[]), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(error.code(), Some("InternalError"));
 }
@@ -161,7 +161,7 @@ async fn a_copy_that_fails_after_its_200_is_a_failure() {
 async fn a_copy_of_what_has_changed_is_a_failed_precondition() {
     let server = serve(|_, _| Answer::error(412, "PreconditionFailed", "changed")).await;
     let store = open_at(&server).await;
-    let error = store.replace_metadata("k", "e", &metadata("a/b", &[])).await.unwrap_err();
+    let error = store.replace_metadata("k", "e", &metadata("a/b", &[]), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Precondition);
 }
 
@@ -487,7 +487,7 @@ async fn metadata_that_no_header_can_hold_is_refused_unsent() {
         put.metadata = metadata(content_type, &user);
         let error = store.put("k", put).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
-        let error = store.replace_metadata("k", "e", &metadata(content_type, &user)).await.unwrap_err();
+        let error = store.replace_metadata("k", "e", &metadata(content_type, &user), None).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
     assert!(server.captured().is_empty());
@@ -536,7 +536,7 @@ async fn no_secret_is_in_any_error_or_debug_text() {
             store.delete("k").await.unwrap_err(),
             store.list("p", None, 1).await.unwrap_err(),
             store.lifecycle_rules().await.unwrap_err(),
-            store.replace_metadata("k", "e", &metadata("a/b", &[])).await.unwrap_err(),
+            store.replace_metadata("k", "e", &metadata("a/b", &[]), None).await.unwrap_err(),
         ] {
             text.push_str(&everything(&error));
         }

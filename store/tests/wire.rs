@@ -171,7 +171,7 @@ async fn keys_arrive_byte_for_byte_in_every_operation() {
         store.put(key, put_of("x")).await.unwrap();
         store.head(key).await.unwrap();
         store.delete(key).await.unwrap();
-        store.replace_metadata(key, "e", &metadata("a/b", &[])).await.unwrap();
+        store.replace_metadata(key, "e", &metadata("a/b", &[]), None).await.unwrap();
         let requests = server.captured();
         assert_eq!(requests.len(), 4);
         for request in &requests {
@@ -194,7 +194,7 @@ async fn keys_that_would_name_the_bucket_itself_are_refused_unsent() {
             store.put(key, put_of("x")).await.unwrap_err(),
             store.head(key).await.unwrap_err(),
             store.delete(key).await.unwrap_err(),
-            store.replace_metadata(key, "e", &metadata("a/b", &[])).await.unwrap_err(),
+            store.replace_metadata(key, "e", &metadata("a/b", &[]), None).await.unwrap_err(),
         ];
         for refusal in refusals {
             assert_eq!(refusal.kind(), ErrorKind::Invalid, "{refusal}");
@@ -239,7 +239,7 @@ async fn amazon_is_asked_by_host_name_through_the_proxy_and_told_to_encrypt() {
     settings.http_proxy = Some(proxy.url.clone());
     let store = open(&settings).await;
     store.put("a b", put_of("x")).await.unwrap();
-    store.replace_metadata("a b", "e", &metadata("a/b", &[("n", "v")])).await.unwrap();
+    store.replace_metadata("a b", "e", &metadata("a/b", &[("n", "v")]), None).await.unwrap();
     store.head("a b").await.unwrap();
     let requests = proxy.captured();
     assert_eq!(requests.len(), 3);
@@ -339,7 +339,7 @@ async fn replacing_metadata_copies_the_object_onto_itself_on_condition() {
         serve(|_, _| Answer::new(200).body("<CopyObjectResult><ETag>\"new\"</ETag></CopyObjectResult>"))
             .await;
     let store = open_at(&server).await;
-    store.replace_metadata("a b", "0123", &metadata("text/x", &[("n", "v")])).await.unwrap();
+    store.replace_metadata("a b", "0123", &metadata("text/x", &[("n", "v")]), None).await.unwrap();
     let request = server.only();
     assert_eq!(request.method, "PUT");
     assert_eq!(request.header("x-amz-copy-source"), Some("bucket/a%20b"));

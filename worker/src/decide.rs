@@ -144,13 +144,6 @@ pub fn unfit_key(key: &str) -> Option<Failure> {
     })
 }
 
-/// Storage classes whose objects must be restored before they can be copied.
-/// Source: Amazon S3 user guide, "Working with archived objects".
-#[must_use]
-pub fn is_archived_class(class: Option<&str>) -> bool {
-    matches!(class, Some("GLACIER" | "DEEP_ARCHIVE"))
-}
-
 /// What a tombstone asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeleteAction {

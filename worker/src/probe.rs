@@ -143,7 +143,13 @@ mod tests {
         async fn put(&self, _: &str, _: PutObject) -> Result<PutReceipt, StoreError> {
             unreachable!()
         }
-        async fn replace_metadata(&self, _: &str, _: &str, _: &RemoteMetadata) -> Result<(), StoreError> {
+        async fn replace_metadata(
+            &self,
+            _: &str,
+            _: &str,
+            _: &RemoteMetadata,
+            _: Option<&str>,
+        ) -> Result<(), StoreError> {
             unreachable!()
         }
         async fn delete(&self, _: &str) -> Result<(), StoreError> {

@@ -51,8 +51,7 @@ pub(super) fn read(section: &mut Section<'_>, known: &[&str]) -> Option<SwiftRem
     }
     let auth = read_auth(section);
     let remote_account = section.text("remote_account", "the name of an account without \"/\"", is_name);
-    let storage_policy =
-        section.text("storage_policy", "the name of a storage policy", is_header_text);
+    let storage_policy = section.text("storage_policy", "the name of a storage policy", is_header_text);
     let convert_dlo = section.flag("convert_dlo", false);
     let min_segment_size = read_min_segment_size(section, convert_dlo);
     let container_metadata = section.flag("sync_container_metadata", false);

@@ -178,7 +178,13 @@ impl ObjectStore for Sink {
         Ok(None)
     }
 
-    async fn replace_metadata(&self, _: &str, _: &str, _: &RemoteMetadata) -> Result<(), StoreError> {
+    async fn replace_metadata(
+        &self,
+        _: &str,
+        _: &str,
+        _: &RemoteMetadata,
+        _: Option<&str>,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -265,7 +271,7 @@ async fn every_operation_waits_for_its_requests_at_every_gate() {
             "copy",
             1.0,
             seconds(async {
-                store.replace_metadata("k", "", &metadata).await.unwrap();
+                store.replace_metadata("k", "", &metadata, None).await.unwrap();
             })
             .await,
         ),

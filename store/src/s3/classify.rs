@@ -37,7 +37,7 @@ impl Refusal<'_> {
 
     fn kind_by_code(&self, code: &str) -> Option<ErrorKind> {
         Some(match code {
-            "NoSuchKey" | "NoSuchVersion" => ErrorKind::NotFound,
+            "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload" => ErrorKind::NotFound,
             "NoSuchBucket" | "InvalidBucketName" | "PermanentRedirect" => ErrorKind::BucketMissing,
             "AccessDenied"
             | "AccountProblem"
@@ -79,7 +79,8 @@ impl Refusal<'_> {
             "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => {
                 ErrorKind::BadDigest
             }
-            "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::Precondition,
+            // `InvalidPart`: the upload no longer has the part that it is to be completed with.
+            "PreconditionFailed" | "ConditionalRequestConflict" | "InvalidPart" => ErrorKind::Precondition,
             "NotImplemented" | "MethodNotAllowed" => ErrorKind::Unsupported,
             "EntityTooLarge" => ErrorKind::TooLarge,
             // The one code for "this copy is too large for a single request" is shared with many others.
@@ -90,6 +91,10 @@ impl Refusal<'_> {
             }
             "KeyTooLong"
             | "KeyTooLongError"
+            | "EntityTooSmall"
+            | "InvalidPartOrder"
+            | "InvalidRange"
+            | "InvalidStorageClass"
             | "MetadataTooLarge"
             | "InvalidArgument"
             | "InvalidObjectName"
@@ -175,7 +180,12 @@ where
     let classified = match &error {
         _ if find_cause::<NoCredentials>(&error).is_some() => StoreError::new(ErrorKind::Denied, operation),
         SdkError::ServiceError(context) => {
-            return refused(operation, key, context.raw(), context.err().code(), context.err().message());
+            let told = refused(operation, key, context.raw(), context.err().code(), context.err().message());
+            // A document that makes no sense is no refusal: what is wrong with it is all there is to tell.
+            return match context.raw().status().is_success() && told.code().is_none() {
+                true => told.with_message(Some(&root_cause(context.err()))),
+                false => told,
+            };
         }
         // An answer that began well and could not be read to its end, or makes no sense.
         SdkError::ResponseError(context) => {
@@ -293,6 +303,10 @@ mod tests {
             (400, "KeyTooLongError", ErrorKind::Invalid),
             (400, "MetadataTooLarge", ErrorKind::Invalid),
             (400, "InvalidArgument", ErrorKind::Invalid),
+            (404, "NoSuchUpload", ErrorKind::NotFound),
+            (400, "InvalidPart", ErrorKind::Precondition),
+            (400, "EntityTooSmall", ErrorKind::Invalid),
+            (416, "InvalidRange", ErrorKind::Invalid),
             (400, "SomethingNew", ErrorKind::Invalid),
             (418, "SomethingNew", ErrorKind::Other),
         ];

@@ -1,4 +1,4 @@
-//! Uploads, sent without the SDK's machinery.
+//! Uploads, of whole objects and of parts, sent without the SDK's machinery.
 //!
 //! An upload is the one request that a busy worker makes for every object. The SDK spends several times as much
 //! processor time on one as its network traffic costs, so this request is built here. Signing is the SDK's own
@@ -24,8 +24,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::body::Body;
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::Operation;
+use crate::multipart::PutPart;
 use crate::object_store::{PutObject, PutReceipt};
 use crate::s3::classify::{self, ErrorDocument};
 use crate::s3::credentials::CredentialCache;
@@ -37,6 +39,9 @@ use crate::s3::transport::Transport;
 /// Source: Amazon S3 API Reference, "Authenticating Requests: Using the Authorization Header", UriEncode.
 pub(crate) const KEY_CHARACTERS: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Likewise in its query.
+const QUERY_CHARACTERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// An upload fails when nothing moved for this long: no byte out, no answer in.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -55,6 +60,17 @@ pub(crate) struct DirectPut {
     signing_name: String,
     signing: SigningSettings,
     encrypts: bool,
+}
+
+/// A request with a body, before it is signed.
+struct Upload<'a> {
+    operation: Operation,
+    key: &'a str,
+    /// With its question mark; empty when there is none.
+    query: String,
+    headers: HeaderMap,
+    length: u64,
+    content: Body,
 }
 
 impl DirectPut {
@@ -83,12 +99,64 @@ impl DirectPut {
 
     /// See [`crate::ObjectStore::put`].
     pub(crate) async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError> {
-        let fail = |kind| StoreError::new(kind, Operation::Put).with_key(key);
+        let headers = self.object_headers(&put).map_err(|error| invalid(Operation::Put, key, &error))?;
+        let response = self
+            .send(Upload {
+                operation: Operation::Put,
+                key,
+                query: String::new(),
+                headers,
+                length: put.length,
+                content: put.body,
+            })
+            .await?;
+        let headers = response.headers();
+        Ok(PutReceipt {
+            etag: headers.get("etag").map(super::bare_etag),
+            kms: super::is_kms(headers.get("x-amz-server-side-encryption")),
+            version_id: headers.get("x-amz-version-id").map(str::to_owned),
+        })
+    }
+
+    /// See [`crate::Multipart::put_part`].
+    pub(crate) async fn put_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        part: PutPart,
+    ) -> Result<String, StoreError> {
+        let operation = Operation::PutPart;
+        let headers =
+            plain_headers(part.length, part.content_md5).map_err(|error| invalid(operation, key, &error))?;
+        let upload_id = utf8_percent_encode(upload_id, QUERY_CHARACTERS);
+        let response = self
+            .send(Upload {
+                operation,
+                key,
+                query: format!("?partNumber={}&uploadId={upload_id}", part.number),
+                headers,
+                length: part.length,
+                content: part.body,
+            })
+            .await?;
+        // Without it the upload could never be completed.
+        response.headers().get("etag").map(super::bare_etag).filter(|etag| !etag.is_empty()).ok_or_else(
+            || {
+                StoreError::new(ErrorKind::Other, operation)
+                    .with_key(key)
+                    .with_status(response.status().as_u16())
+                    .with_message(Some("expected an ETag of the part, got none"))
+            },
+        )
+    }
+
+    /// Sends `upload` and makes sure that it was taken, all of it.
+    async fn send(&self, upload: Upload<'_>) -> Result<HttpResponse, StoreError> {
+        let Upload { operation, key, query, mut headers, length, content } = upload;
+        let fail = |kind| StoreError::new(kind, operation).with_key(key);
         // The SDK, which does the rest, takes no such key; and a request without a key is one about the bucket.
         if key.trim().is_empty() {
-            return Err(
-                fail(ErrorKind::Invalid).with_message(Some("expected a key with more than white space"))
-            );
+            return Err(invalid(operation, key, "expected a key with more than white space"));
         }
         let now = SystemTime::now();
         let identity = self
@@ -96,83 +164,93 @@ impl DirectPut {
             .identity(now)
             .await
             .map_err(|error| fail(ErrorKind::Denied).with_message(Some(&error.to_string())))?;
-        let mut url = String::with_capacity(self.bucket_url.len() + 1 + key.len() * 2);
-        url.push_str(&self.bucket_url);
-        url.push('/');
-        for part in utf8_percent_encode(key, KEY_CHARACTERS) {
-            url.push_str(part);
-        }
-        let mut headers =
-            self.headers(&put).map_err(|error| fail(ErrorKind::Invalid).with_message(Some(&error)))?;
+        let url = self.url(key, &query);
         self.sign(&url, &mut headers, identity, now)
             .map_err(|error| fail(ErrorKind::Other).with_message(Some(&error)))?;
 
-        let (mut body, watch) = GuardedBody::new(put.body, put.length);
+        let (mut body, watch) = GuardedBody::new(content, length);
         let _stop = StopOnDrop(Arc::clone(&watch));
-        if put.length == 0 {
+        if length == 0 {
             let drained = while_moving(body.drain_empty(), &watch, STALL_LIMIT).await;
             if !matches!(drained, Ok(Ok(()))) {
                 return Err(body_error(&watch, fail(ErrorKind::Body)));
             }
         }
-        let body = if put.length == 0 { SdkBody::empty() } else { SdkBody::from_body_1_x(body) };
-        let request = request(url, headers, body)
-            .map_err(|error| fail(ErrorKind::Invalid).with_message(Some(&error)))?;
-
-        let exchange = async {
-            let response = self.transport.call(request).await?;
-            Ok::<_, ConnectorError>(read_answer(response).await)
-        };
-        let answer = match while_moving(exchange, &watch, STALL_LIMIT).await {
-            Ok(answer) => answer,
-            Err(stalled) => {
-                let stalled = fail(ErrorKind::Unavailable).with_message(Some(&stalled.to_string()));
-                return Err(body_error(&watch, stalled));
-            }
-        };
-        let (response, body) = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                let error = fail(classify::connector_kind(&error))
-                    .with_message(Some(&classify::root_cause(&error)))
-                    .with_source(error);
-                return Err(body_error(&watch, error));
-            }
-        };
+        let body = if length == 0 { SdkBody::empty() } else { SdkBody::from_body_1_x(body) };
+        let request = request(url, headers, body).map_err(|error| invalid(operation, key, &error))?;
+        let (response, body) = self.exchange(request, &watch, fail).await?;
         if let Some(fault) = watch.take_fault() {
             // The remote answered before it had everything. Whatever it says, it cannot have stored the object.
             return Err(fail(ErrorKind::Body).with_message(Some(&fault.to_string())).with_source(fault));
         }
-        let receipt = self.receipt(key, &response, &body)?;
+        self.check_answer(operation, key, &response, &body)?;
         // No remote can have stored what it was not sent, and none says so with an answer that breaks off.
         let doubt = if !watch.is_complete() {
             "remote answered before it had the whole body"
         } else if let Err(broken_off) = &body {
             broken_off
         } else {
-            return Ok(receipt);
+            return Ok(response);
         };
         Err(fail(ErrorKind::Unavailable).with_status(response.status().as_u16()).with_message(Some(doubt)))
     }
 
-    /// Headers of a request, but for those of the signature.
-    fn headers(&self, put: &PutObject) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::with_capacity(put.metadata.user.len() + 12);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(put.length));
+    /// Sends a request and reads the answer, for as long as something moves.
+    async fn exchange(
+        &self,
+        request: HttpRequest,
+        watch: &Watch,
+        fail: impl Fn(ErrorKind) -> StoreError,
+    ) -> Result<(HttpResponse, Result<Vec<u8>, String>), StoreError> {
+        let exchange = async {
+            let response = self.transport.call(request).await?;
+            Ok::<_, ConnectorError>(read_answer(response).await)
+        };
+        match while_moving(exchange, watch, STALL_LIMIT).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let error = fail(classify::connector_kind(&error))
+                    .with_message(Some(&classify::root_cause(&error)))
+                    .with_source(error);
+                Err(body_error(watch, error))
+            }
+            Err(stalled) => {
+                let stalled = fail(ErrorKind::Unavailable).with_message(Some(&stalled.to_string()));
+                Err(body_error(watch, stalled))
+            }
+        }
+    }
+
+    fn url(&self, key: &str, query: &str) -> String {
+        let mut url = String::with_capacity(self.bucket_url.len() + 1 + key.len() * 2 + query.len());
+        url.push_str(&self.bucket_url);
+        url.push('/');
+        for part in utf8_percent_encode(key, KEY_CHARACTERS) {
+            url.push_str(part);
+        }
+        url.push_str(query);
+        url
+    }
+
+    /// Headers of a request for a whole object, but for those of the signature.
+    fn object_headers(&self, put: &PutObject) -> Result<HeaderMap, String> {
+        let mut headers = plain_headers(put.length, put.content_md5)?;
+        headers.reserve(put.metadata.user.len() + 8);
         if !put.metadata.content_type.is_empty() {
             let value = HeaderValue::from_str(&put.metadata.content_type)
                 .map_err(|_| "content type does not fit into a header".to_owned())?;
             headers.insert(header::CONTENT_TYPE, value);
-        }
-        if let Some(md5) = put.content_md5 {
-            let value = HeaderValue::from_str(&BASE64.encode(md5)).map_err(|error| error.to_string())?;
-            headers.insert(HeaderName::from_static("content-md5"), value);
         }
         if self.encrypts {
             headers.insert(
                 HeaderName::from_static("x-amz-server-side-encryption"),
                 HeaderValue::from_static("AES256"),
             );
+        }
+        if let Some(class) = &put.storage_class {
+            let value = HeaderValue::from_str(class)
+                .map_err(|_| "storage class does not fit into a header".to_owned())?;
+            headers.insert(HeaderName::from_static("x-amz-storage-class"), value);
         }
         let mut full_name = String::from("x-amz-meta-");
         let prefix_length = full_name.len();
@@ -218,24 +296,21 @@ impl DirectPut {
         Ok(())
     }
 
-    fn receipt(
+    /// Whether the answer says that all went well. An error document says that it did not, whatever the status.
+    fn check_answer(
         &self,
+        operation: Operation,
         key: &str,
         response: &HttpResponse,
         body: &Result<Vec<u8>, String>,
-    ) -> Result<PutReceipt, StoreError> {
+    ) -> Result<(), StoreError> {
         let document = body.as_deref().ok().and_then(ErrorDocument::parse);
         if response.status().is_success() && document.is_none() {
-            let headers = response.headers();
-            return Ok(PutReceipt {
-                etag: headers.get("etag").map(super::bare_etag),
-                kms: super::is_kms(headers.get("x-amz-server-side-encryption")),
-                version_id: headers.get("x-amz-version-id").map(str::to_owned),
-            });
+            return Ok(());
         }
         let document = document.unwrap_or_default();
         let error = classify::refused(
-            Operation::Put,
+            operation,
             Some(key),
             response,
             document.code.as_deref(),
@@ -249,6 +324,21 @@ impl DirectPut {
         }
         Err(error)
     }
+}
+
+fn invalid(operation: Operation, key: &str, message: &str) -> StoreError {
+    StoreError::new(ErrorKind::Invalid, operation).with_key(key).with_message(Some(message))
+}
+
+/// Headers about the content alone.
+fn plain_headers(length: u64, content_md5: Option<[u8; 16]>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(md5) = content_md5 {
+        let value = HeaderValue::from_str(&BASE64.encode(md5)).map_err(|error| error.to_string())?;
+        headers.insert(HeaderName::from_static("content-md5"), value);
+    }
+    Ok(headers)
 }
 
 /// `otherwise`, unless the body broke off: that is then the cause of everything else.

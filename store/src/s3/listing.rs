@@ -221,7 +221,7 @@ fn read_entries(raw: &RawPage, prefix: &str, start_after: Option<&str>) -> (Vec<
 
 /// A key as it is. Encoded ones are decoded once: a `%` in a key is encoded itself. Amazon writes a space as `+` and
 /// a plus sign as `%2B`.
-fn decode(text: &str, encoded: bool) -> String {
+pub(crate) fn decode(text: &str, encoded: bool) -> String {
     if !encoded {
         return text.to_owned();
     }
@@ -230,7 +230,7 @@ fn decode(text: &str, encoded: bool) -> String {
 }
 
 /// Whether `text` can be the outcome of percent-encoding. Some servers promise it and then do not do it.
-fn is_encoded(text: &str) -> bool {
+pub(crate) fn is_encoded(text: &str) -> bool {
     let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
     let bytes = text.as_bytes();
     bytes.iter().enumerate().all(|(i, byte)| match byte {

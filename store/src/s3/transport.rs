@@ -95,7 +95,7 @@ impl HttpConnector for Transport {
         let answer = self.connector.call(request);
         HttpConnectorFuture::new(async move {
             let mut response = answer.await?;
-            if operation == Operation::Head {
+            if matches!(operation, Operation::Head | Operation::Get) {
                 tidy_headers(&mut response);
             }
             Ok(response)
@@ -105,19 +105,26 @@ impl HttpConnector for Transport {
 
 /// Which operation a request belongs to.
 fn operation_of(request: &HttpRequest) -> Operation {
-    let is_lifecycle = || {
-        request
-            .uri()
-            .split_once('?')
-            .is_some_and(|(_, query)| query.split('&').any(|part| part.starts_with("lifecycle")))
-    };
+    let query = request.uri().split_once('?').map_or("", |(_, query)| query);
+    let asks = |name: &str| query.split('&').any(|part| part.split('=').next() == Some(name));
+    let copies = || request.headers().contains_key("x-amz-copy-source");
     match request.method() {
         "HEAD" => Operation::Head,
+        "DELETE" if asks("uploadId") => Operation::AbortUpload,
+        "DELETE" if asks("lifecycle") => Operation::WriteLifecycle,
         "DELETE" => Operation::Delete,
-        "PUT" if request.headers().contains_key("x-amz-copy-source") => Operation::Copy,
-        "PUT" if is_lifecycle() => Operation::WriteLifecycle,
+        "POST" if asks("uploads") => Operation::CreateUpload,
+        "POST" => Operation::CompleteUpload,
+        "PUT" if asks("uploadId") && copies() => Operation::CopyPart,
+        "PUT" if asks("uploadId") => Operation::PutPart,
+        "PUT" if copies() => Operation::Copy,
+        "PUT" if asks("lifecycle") => Operation::WriteLifecycle,
         "PUT" => Operation::Put,
-        _ if is_lifecycle() => Operation::ReadLifecycle,
+        _ if asks("lifecycle") => Operation::ReadLifecycle,
+        _ if asks("uploads") => Operation::ListUploads,
+        _ if asks("uploadId") => Operation::ListParts,
+        // The SDK names what it asks for, but for listings of keys.
+        _ if query.split('&').any(|part| part == "x-id=GetObject") => Operation::Get,
         _ => Operation::List,
     }
 }
@@ -152,12 +159,15 @@ fn tidy_headers(response: &mut HttpResponse) {
 
 const METADATA_PREFIX: &str = "x-amz-meta-";
 
-/// Whether a header of the answer to a HEAD is of use and can be used.
+/// Whether a header of the answer to a HEAD or GET is of use and can be used.
 fn is_read(name: &str, value: &str) -> bool {
     match name {
         "last-modified" => DateTime::from_str(value, Format::HttpDate).is_ok(),
         "content-length" => value.parse::<u64>().is_ok(),
-        "content-type" | "date" | "etag" | "x-amz-server-side-encryption" | "x-amz-storage-class" => true,
+        "content-type" | "date" | "etag" | "content-range" => true,
+        "x-amz-server-side-encryption" | "x-amz-storage-class" | "x-amz-restore" | "x-amz-archive-status" => {
+            true
+        }
         _ => name.starts_with(METADATA_PREFIX) || classify::reads_header(name),
     }
 }

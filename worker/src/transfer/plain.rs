@@ -10,7 +10,7 @@ use super::{
     Done, Hint, Outcome, Route, Transfer, Trouble, content_md5, newer_than_row, object_name, remote_metadata,
     selected, stored_after,
 };
-use crate::decide::{Action, Local, LocalShape, OpaqueContent, Remote, decide, is_archived_class};
+use crate::decide::{Action, Local, LocalShape, OpaqueContent, Remote, decide};
 use crate::hashing_body::HashingBody;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
@@ -68,7 +68,7 @@ impl Transfer {
                 etag: &object.etag,
                 length: object.length,
                 metadata: &object.metadata,
-                archived_class: is_archived_class(object.storage_class.as_deref()),
+                archived_class: object.archived,
                 opaque: object.kms.then(|| OpaqueContent {
                     stored_after_write: stored_after(object.last_modified, row.timestamps.data),
                     must_be_proven: !route.mapping.retain_local,
@@ -81,26 +81,29 @@ impl Transfer {
         {
             return Ok(Done::plain(Outcome::Superseded));
         }
+        let class = found.as_ref().ok().and_then(|object| object.as_ref()?.storage_class.as_deref());
         let outcome = match action {
             Action::Refuse(failure) => return Err(Trouble::Row(failure)),
             Action::Nothing => Outcome::AlreadyThere,
             Action::Put => return self.reopen_and_put(route, row, &key).await,
-            Action::UpdateMetadata => match route.store.replace_metadata(&key, &head.etag, &metadata).await {
-                Ok(()) => Outcome::MetadataUpdated,
-                // A store that cannot copy, or an object that changed meanwhile: send it whole.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::Unsupported
-                            | ErrorKind::TooLarge
-                            | ErrorKind::Precondition
-                            | ErrorKind::NotFound
-                    ) =>
-                {
-                    return self.reopen_and_put(route, row, &key).await;
+            Action::UpdateMetadata => {
+                match route.store.replace_metadata(&key, &head.etag, &metadata, class).await {
+                    Ok(()) => Outcome::MetadataUpdated,
+                    // A store that cannot copy, or an object that changed meanwhile: send it whole.
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::Unsupported
+                                | ErrorKind::TooLarge
+                                | ErrorKind::Precondition
+                                | ErrorKind::NotFound
+                        ) =>
+                    {
+                        return self.reopen_and_put(route, row, &key).await;
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
-            },
+            }
         };
         let archived = if route.mapping.retain_local {
             false
@@ -177,6 +180,7 @@ impl Transfer {
                 length: head.length,
                 metadata: RemoteMetadata::default(),
                 storage_class: None,
+                archived: false,
                 last_modified: None,
                 kms: receipt.kms,
             });

@@ -25,6 +25,7 @@ use swift_s3_tests::operation::{Operation, RequestCounts};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
+mod conditions;
 mod listing;
 mod memory_store;
 mod multipart;

@@ -7,24 +7,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::stream;
-use s3s::checksum::ChecksumHasher;
 use s3s::dto::*;
-use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
+use crate::conditions::{check_precondition, hasher, with_trailers};
 use crate::listing::{Query, encoded, page};
-use crate::multipart::Upload;
+use crate::multipart::{StoredPart, Uploads, check_part_number, piece};
 use crate::object::{Attributes, StoredObject, check_key, check_metadata, receive};
 
 #[derive(Default)]
 struct BucketState {
     objects: BTreeMap<String, StoredObject>,
+    uploads: Uploads,
     lifecycle: Option<Vec<LifecycleRule>>,
 }
 
 #[derive(Default)]
 struct State {
     buckets: BTreeMap<String, BucketState>,
-    uploads: BTreeMap<String, Upload>,
 }
 
 impl State {
@@ -73,7 +73,8 @@ impl S3 for MemoryStore {
         req: S3Request<DeleteBucketInput>,
     ) -> S3Result<S3Response<DeleteBucketOutput>> {
         let mut state = self.lock();
-        if !state.bucket(&req.input.bucket)?.objects.is_empty() {
+        let bucket = state.bucket(&req.input.bucket)?;
+        if !bucket.objects.is_empty() || !bucket.uploads.is_empty() {
             return Err(s3_error!(BucketNotEmpty));
         }
         state.buckets.remove(&req.input.bucket);
@@ -370,16 +371,8 @@ impl S3 for MemoryStore {
             kms_key: input.ssekms_key_id,
         };
         check_metadata(&attributes.metadata)?;
-        let id = format!("upload-{}", self.uploads.fetch_add(1, Ordering::Relaxed));
-        let mut state = self.lock();
-        state.bucket(&input.bucket)?;
-        let upload = Upload {
-            bucket: input.bucket.clone(),
-            key: input.key.clone(),
-            attributes,
-            parts: BTreeMap::new(),
-        };
-        state.uploads.insert(id.clone(), upload);
+        let id = format!("upload-{:08}", self.uploads.fetch_add(1, Ordering::Relaxed));
+        self.lock().bucket(&input.bucket)?.uploads.begin(&input.key, &id, attributes);
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -404,13 +397,45 @@ impl S3 for MemoryStore {
         };
         let hasher = hasher(&claimed, input.checksum_algorithm.as_ref());
         let expected = || with_trailers(claimed, trailers);
+        check_part_number(input.part_number)?;
+        self.lock().bucket(&input.bucket)?.uploads.get(&input.key, &input.upload_id)?;
         let received = receive(input.body, input.content_md5.as_deref(), hasher, expected).await?;
         let tag = ETag::Strong(received.md5_hex.clone());
         let mut state = self.lock();
-        let upload = state.uploads.get_mut(&input.upload_id);
-        let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
-        upload.parts.insert(input.part_number, received);
+        let upload = state.bucket(&input.bucket)?.uploads.get(&input.key, &input.upload_id)?;
+        upload.parts.insert(input.part_number, StoredPart::new(received));
         Ok(S3Response::new(UploadPartOutput { e_tag: Some(tag), ..UploadPartOutput::default() }))
+    }
+
+    async fn upload_part_copy(
+        &self,
+        req: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let input = req.input;
+        check_part_number(input.part_number)?;
+        let CopySource::Bucket { bucket, key, .. } = &input.copy_source else {
+            return Err(s3_error!(NotImplemented));
+        };
+        let mut state = self.lock();
+        state.bucket(&input.bucket)?.uploads.get(&input.key, &input.upload_id)?;
+        let source = state.object(bucket, key)?.clone();
+        if source.is_cold() {
+            return Err(s3_error!(InvalidObjectState, "the object is archived"));
+        }
+        let unwanted = input.copy_source_if_none_match.as_ref();
+        check_precondition(Some(&source), input.copy_source_if_match.as_ref(), unwanted)?;
+        let part = StoredPart::new(piece(&source, input.copy_source_range.as_deref())?);
+        let result = CopyPartResult {
+            e_tag: Some(ETag::Strong(part.content.md5_hex.clone())),
+            last_modified: Some(Timestamp::from(part.arrived)),
+            ..CopyPartResult::default()
+        };
+        let upload = state.bucket(&input.bucket)?.uploads.get(&input.key, &input.upload_id)?;
+        upload.parts.insert(input.part_number, part);
+        Ok(S3Response::new(UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            ..UploadPartCopyOutput::default()
+        }))
     }
 
     async fn complete_multipart_upload(
@@ -420,26 +445,28 @@ impl S3 for MemoryStore {
         let input = req.input;
         let named = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         let mut state = self.lock();
-        let upload = state.uploads.remove(&input.upload_id);
-        let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
-        let (bucket, key) = (upload.bucket.clone(), upload.key.clone());
-        let object = upload.complete(&named)?;
-        let tag = object.tag();
-        state.bucket(&bucket)?.objects.insert(key.clone(), object);
-        Ok(S3Response::new(CompleteMultipartUploadOutput {
-            bucket: Some(bucket),
-            key: Some(key),
-            e_tag: Some(tag),
+        let bucket = state.bucket(&input.bucket)?;
+        let object = bucket.uploads.get(&input.key, &input.upload_id)?.join(&named)?;
+        let existing = bucket.objects.get(&input.key);
+        check_precondition(existing, input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        bucket.uploads.end(&input.key, &input.upload_id)?;
+        let output = CompleteMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key.clone()),
+            e_tag: Some(object.tag()),
+            server_side_encryption: object.attributes.encryption.clone().map(ServerSideEncryption::from),
+            ssekms_key_id: object.attributes.kms_key.clone(),
             ..CompleteMultipartUploadOutput::default()
-        }))
+        };
+        bucket.objects.insert(input.key, object);
+        Ok(S3Response::new(output))
     }
 
     async fn abort_multipart_upload(
         &self,
         req: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        let removed = self.lock().uploads.remove(&req.input.upload_id);
-        removed.ok_or_else(|| s3_error!(NoSuchUpload))?;
+        self.lock().bucket(&req.input.bucket)?.uploads.end(&req.input.key, &req.input.upload_id)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
     }
 
@@ -447,23 +474,13 @@ impl S3 for MemoryStore {
         &self,
         req: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        let uploads = self
-            .lock()
-            .uploads
-            .iter()
-            .filter(|(_, upload)| upload.bucket == req.input.bucket)
-            .map(|(id, upload)| MultipartUpload {
-                key: Some(upload.key.clone()),
-                upload_id: Some(id.clone()),
-                ..MultipartUpload::default()
-            })
-            .collect();
-        Ok(S3Response::new(ListMultipartUploadsOutput {
-            bucket: Some(req.input.bucket),
-            is_truncated: Some(false),
-            uploads: Some(uploads),
-            ..ListMultipartUploadsOutput::default()
-        }))
+        Ok(S3Response::new(self.lock().bucket(&req.input.bucket)?.uploads.list(&req.input)))
+    }
+
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        let mut state = self.lock();
+        let upload = state.bucket(&req.input.bucket)?.uploads.get(&req.input.key, &req.input.upload_id)?;
+        Ok(S3Response::new(upload.list_parts(req.input)))
     }
 
     async fn get_bucket_lifecycle_configuration(
@@ -500,52 +517,4 @@ impl S3 for MemoryStore {
 fn content_type(attributes: &Attributes) -> Option<String> {
     let default = || "binary/octet-stream".to_owned();
     Some(attributes.content_type.clone().unwrap_or_else(default))
-}
-
-fn check_precondition(
-    existing: Option<&StoredObject>,
-    if_match: Option<&ETagCondition>,
-    if_none_match: Option<&ETagCondition>,
-) -> S3Result<()> {
-    let matches = |condition: &ETagCondition| match (condition, existing) {
-        (_, None) => false,
-        (ETagCondition::Any, Some(_)) => true,
-        (ETagCondition::ETag(tag), Some(object)) => tag.value() == object.etag,
-    };
-    if if_match.is_some_and(|condition| !matches(condition)) || if_none_match.is_some_and(matches) {
-        return Err(s3_error!(PreconditionFailed));
-    }
-    Ok(())
-}
-
-fn hasher(claimed: &Checksum, algorithm: Option<&ChecksumAlgorithm>) -> ChecksumHasher {
-    let uses = |claim: &Option<String>, name: &str| {
-        claim.is_some() || algorithm.is_some_and(|algorithm| algorithm.as_str() == name)
-    };
-    ChecksumHasher {
-        crc32: uses(&claimed.checksum_crc32, ChecksumAlgorithm::CRC32).then(Default::default),
-        crc32c: uses(&claimed.checksum_crc32c, ChecksumAlgorithm::CRC32C).then(Default::default),
-        sha1: uses(&claimed.checksum_sha1, ChecksumAlgorithm::SHA1).then(Default::default),
-        sha256: uses(&claimed.checksum_sha256, ChecksumAlgorithm::SHA256).then(Default::default),
-        crc64nvme: uses(&claimed.checksum_crc64nvme, ChecksumAlgorithm::CRC64NVME).then(Default::default),
-    }
-}
-
-/// What the trailers of a chunked body claim comes on top of what the headers claimed.
-fn with_trailers(mut claimed: Checksum, trailers: Option<TrailingHeaders>) -> Checksum {
-    let Some(trailers) = trailers.and_then(|trailers| trailers.take()) else {
-        return claimed;
-    };
-    let value = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let fields = [
-        (&mut claimed.checksum_crc32, "x-amz-checksum-crc32"),
-        (&mut claimed.checksum_crc32c, "x-amz-checksum-crc32c"),
-        (&mut claimed.checksum_crc64nvme, "x-amz-checksum-crc64nvme"),
-        (&mut claimed.checksum_sha1, "x-amz-checksum-sha1"),
-        (&mut claimed.checksum_sha256, "x-amz-checksum-sha256"),
-    ];
-    for (field, name) in fields {
-        *field = value(name).or_else(|| field.take());
-    }
-    claimed
 }
