@@ -237,9 +237,9 @@ async fn refuses_what_is_wrong(store: &dyn ObjectStore, quirks: Quirks) {
         }
         Ok(_) => assert!(!quirks.checks_part_size, "a small part was taken"),
     }
-    parts.abort(key, &id).await.unwrap();
-    if quirks.forgets_ended_uploads {
-        parts.abort(key, &id).await.unwrap();
+    // What is gone already is no failure, where a server says that it is gone.
+    for _ in 0..2 {
+        assert!(parts.abort(key, &id).await.is_ok() || !quirks.forgets_ended_uploads);
     }
     store.delete("wrong-source").await.unwrap();
     store.delete(key).await.unwrap();

@@ -19,7 +19,7 @@ async fn passing_faults_of_reads_and_deletes_are_not_noticed() -> Result<()> {
         }
         store.head("c/o").await?.context("gone")?;
         store.list("c/", None, 10).await?;
-        store.replace_metadata("c/o", "", &metadata(&[("a", "b")], &[])).await?;
+        store.replace_metadata("c/o", "", &metadata(&[("a", "b")], &[]), None).await?;
         remote.faults.heal();
     }
     remote.faults.inject(Rule::new(Fault::LoseAnswer).method("DELETE").times(1));

@@ -98,10 +98,10 @@ async fn metadata_is_replaced_and_content_type_changed() -> Result<()> {
     store.put("c/o", put_of("x", metadata(&[("old", "1")], &[("x-delete-at", "4102444800")]))).await?;
     let mut new = metadata(&[("new", "Zwei")], &[]);
     new.content_type = "image/PNG".to_owned();
-    store.replace_metadata("c/o", "", &new).await?;
+    store.replace_metadata("c/o", "", &new, None).await?;
     let found = store.head("c/o").await?.context("gone")?;
     assert_eq!(found.metadata, new);
-    let error = store.replace_metadata("c/none", "", &new).await.expect_err("nothing to change");
+    let error = store.replace_metadata("c/none", "", &new, None).await.expect_err("nothing to change");
     assert_eq!(error.kind(), ErrorKind::NotFound);
     Ok(())
 }
