@@ -96,7 +96,10 @@ pub fn need(path: &str) -> Need {
             "swift_s3_sync.v1.StatusService",
             "GetStatus" | "ListNodes" | "ListMappings" | "ListContainers" | "ListFailures" | "WatchStatus"
             | "ExplainObject",
-        ) => Need::Viewer,
+        )
+        | ("swift_s3_sync.v1.AuditService", "CompareContainer" | "CountContainer" | "ListAccount") => {
+            Need::Viewer
+        }
         _ => Need::Operator,
     }
 }

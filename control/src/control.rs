@@ -7,6 +7,7 @@ use bytes::Bytes;
 use swift_s3_proto::v1::Problem;
 use tokio_util::sync::CancellationToken;
 
+use crate::audits::Audits;
 use crate::documents::{self, Checked, Lookups};
 use crate::feeds::Feeds;
 use crate::house::House;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub slow_node: Duration,
     /// How long nodes may think about a question.
     pub explain: Duration,
+    /// How long a worker may take for a page of a comparison, a count or a repair.
+    pub audit: Duration,
     /// Revisions that are kept.
     pub history: u32,
     /// Nodes and feeds not seen for so long are forgotten.
@@ -49,6 +52,7 @@ impl Default for Settings {
             worker_absence: Duration::from_secs(60),
             slow_node: Duration::from_secs(30),
             explain: Duration::from_secs(10),
+            audit: Duration::from_secs(60),
             history: 1_000,
             retention: Duration::from_secs(90 * 24 * 3_600),
         }
@@ -66,6 +70,8 @@ pub struct Control {
     pub push: Push,
     /// The latest status.
     pub overview: OverviewCache,
+    /// Comparisons, counts and repairs under way.
+    pub audits: Audits,
     /// Choices.
     pub settings: Settings,
     /// When this process started.
@@ -116,6 +122,7 @@ impl Control {
             push: Push::new(epoch, document, switches, workers),
             registry,
             overview: OverviewCache::default(),
+            audits: Audits::default(),
             settings,
             started_at_ms: time::now_ms(),
             id: format!("control-{:016x}", rand::random::<u64>()),

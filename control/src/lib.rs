@@ -16,6 +16,7 @@
 
 pub mod access;
 pub mod alerts;
+pub mod audits;
 pub mod cli;
 pub mod control;
 pub mod ctl;

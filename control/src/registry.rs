@@ -371,6 +371,12 @@ impl Registry {
         Question { registry: self, id, asked, answers }
     }
 
+    /// Tells one live node something. False: it is not there, or does not read.
+    pub fn tell(&self, node_id: &str, message: control_message::Message) -> bool {
+        let state = self.lock();
+        state.nodes.get(node_id).is_some_and(|node| node.is_live(self.silence) && node.tell(message))
+    }
+
     /// Tells nodes to try rows again. Returns how many were told.
     pub fn retry(&self, node_ids: &[String], command: &RetryCommand) -> u32 {
         let state = self.lock();

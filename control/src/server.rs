@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use swift_s3_proto::v1::audit_service_server::AuditServiceServer;
 use swift_s3_proto::v1::config_service_server::ConfigServiceServer;
 use swift_s3_proto::v1::node_service_server::NodeServiceServer;
 use swift_s3_proto::v1::policy_service_server::PolicyServiceServer;
@@ -20,6 +21,7 @@ use tower_layer::layer_fn;
 use crate::access::Access;
 use crate::control::Control;
 use crate::gate::Gate;
+use crate::services::audit::Auditing;
 use crate::services::config::Configs;
 use crate::services::node::Nodes;
 use crate::services::policy::Policies;
@@ -98,6 +100,11 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -
         .add_service(
             StatusServiceServer::new(Statuses(Arc::clone(&control)))
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            AuditServiceServer::new(Auditing(Arc::clone(&control)))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
         );
     let stop = control.stopping.clone();
     let serving = router
@@ -133,6 +140,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         PolicyServiceServer::<Policies>::NAME,
         ConfigServiceServer::<Configs>::NAME,
         StatusServiceServer::<Statuses>::NAME,
+        AuditServiceServer::<Auditing>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

@@ -5,6 +5,7 @@ use tonic::{Request, Status};
 use crate::access::Caller;
 use crate::store::StoreError;
 
+pub mod audit;
 pub mod config;
 pub mod node;
 pub mod page;

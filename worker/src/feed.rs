@@ -3,6 +3,7 @@
 //! A feed remembers how far it has come and which rows are set aside; a *pass* ([`pass`]) walks what is new. Passes of one feed
 //! never overlap. The scheduler decides when a pass runs.
 
+pub mod again;
 mod pass;
 mod view;
 
@@ -102,6 +103,8 @@ pub struct Feed {
     view: std::sync::Mutex<View>,
     /// What an operator wants tried again.
     retries: std::sync::Mutex<Vec<Tried>>,
+    /// Names to handle again.
+    again: std::sync::Mutex<Vec<again::Again>>,
     rows_done: AtomicU64,
     bytes_sent: AtomicU64,
     wake: Notify,
@@ -216,6 +219,7 @@ impl Feed {
             state: Mutex::default(),
             view: std::sync::Mutex::default(),
             retries: std::sync::Mutex::default(),
+            again: std::sync::Mutex::default(),
             rows_done: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             wake: Notify::new(),

@@ -11,6 +11,7 @@
 //!    [`board`] shows what is going on, and [`control`] talks to the control plane.
 //! 5. [`swift`] is everything that touches the local cluster, [`remote`] what is shared of the remote stores.
 
+pub mod audit;
 pub mod board;
 pub mod cli;
 pub mod control;

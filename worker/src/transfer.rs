@@ -229,6 +229,12 @@ impl Transfer {
         Self { local, topology, counters, segment_use }
     }
 
+    /// The objects of this cluster.
+    #[must_use]
+    pub fn local(&self) -> &LocalObjects {
+        &self.local
+    }
+
     /// Does what `row` asks for. Passing faults of the remote are retried a little.
     ///
     /// # Errors

@@ -155,6 +155,9 @@ struct Registered<'a> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let was_current = self.control.registry.disconnect(self.node_id, self.id);
+        if was_current {
+            self.control.audits.gone(self.node_id);
+        }
         tracing::info!(node_id = %self.node_id, was_current, "node disconnected");
         save_soon(self.control);
     }
@@ -241,6 +244,10 @@ impl Session<'_> {
             node_message::Message::ConfigAnswer(answer) => self.answer(answer),
             node_message::Message::ExplainAnswer(answer) => {
                 self.control.registry.explained(self.node_id, answer);
+            }
+            node_message::Message::AuditAnswer(answer) => {
+                self.control.registry.seen(self.node_id, self.id);
+                self.control.audits.answered(self.node_id, answer);
             }
             node_message::Message::Progress(_) => {}
         }

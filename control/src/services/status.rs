@@ -26,7 +26,7 @@ use crate::store::{FailureFilter, SwitchChange};
 use crate::time;
 
 mod explain;
-mod find;
+pub(super) mod find;
 mod lists;
 
 /// Between two updates of a watcher that does not say.

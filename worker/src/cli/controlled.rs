@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::audit::Auditor;
 use crate::control::configuration::{Configuration, read, refusal, switches};
 use crate::control::explain::explain;
 use crate::control::last_good::LastGood;
@@ -91,6 +92,7 @@ pub(super) async fn serve(
     };
     let work = parts(ground, Arc::clone(&config), arguments.once, around);
     let servers = work.shared.container_servers.clone();
+    let objects = work.shared.transfer.local().clone();
     let scheduler = Scheduler::new(work);
     let code = if arguments.once {
         once(scheduler, signals).await
@@ -108,8 +110,9 @@ pub(super) async fn serve(
             running: config,
         };
         tokio::spawn(configuration.run(in_force, stop.clone()));
+        let auditor = Auditor::new(Arc::clone(&board), servers.clone(), objects, orders.clone());
         tokio::spawn(reporter::run(Arc::clone(&board), statuses, servers, stop.clone()));
-        tokio::spawn(act(commands, contacts, orders, answers, board, link));
+        tokio::spawn(act(commands, contacts, orders, answers, board, link, Arc::new(auditor)));
         let nothing_to_read = || {
             tracing::info!("SIGHUP does nothing here: the control plane pushes the configuration");
             None
@@ -213,6 +216,7 @@ async fn act(
     answers: mpsc::Sender<ToControl>,
     board: Arc<Board>,
     link: Link,
+    auditor: Arc<Auditor>,
 ) {
     let explaining = Arc::new(Semaphore::new(EXPLAINING));
     loop {
@@ -232,6 +236,13 @@ async fn act(
                         let answer = explain(&board, link.node_id(), &command).await;
                         // Nobody waits for it any more when the connection is gone.
                         drop(answers.try_send(ToControl::ExplainAnswer(answer)));
+                    });
+                }
+                Some(FromControl::Audit(command)) => {
+                    let (auditor, answers) = (Arc::clone(&auditor), answers.clone());
+                    tokio::spawn(async move {
+                        let answer = auditor.answer(command).await;
+                        drop(answers.send(ToControl::AuditAnswer(answer)).await);
                     });
                 }
                 Some(_) => {}

@@ -137,6 +137,28 @@ fn note_selection(feed: &Feed, row: &Row, findings: &mut v1::ObjectFindings) {
     }
 }
 
+/// What becomes of an object's row in one database, and the same in words; `None` without a row. The remote is not asked.
+pub async fn fate(feed: &Feed, object: &str) -> Option<(ObjectState, String)> {
+    let view = feed.view();
+    if view.database.is_empty() {
+        return Some((ObjectState::Queued, "this node has not read the container database yet".to_owned()));
+    }
+    let row = feed.row(object.to_owned()).await.ok()??;
+    let now = now();
+    let parked =
+        view.parked().and_then(|parked| parked.get(object)).filter(|parked| parked.rowid == row.rowid);
+    Some(state(Facts {
+        deleted: row.deleted,
+        unwanted: unwanted(feed, &row),
+        parked,
+        lane: lane_of(&view, &row, &feed.source.own, now),
+        rowid: row.rowid,
+        paused: feed.mapping.is_paused(),
+        deletes_held: view.held.is_some(),
+        now,
+    }))
+}
+
 fn unwanted(feed: &Feed, row: &Row) -> Option<&'static str> {
     let mapping = &feed.route.mapping;
     if mapping.exclude.as_ref().is_some_and(|pattern| pattern.excludes(&row.name)) {

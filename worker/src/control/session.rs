@@ -267,7 +267,7 @@ impl Session {
                 acknowledge(waiting, &ack);
                 return !ack.failure.is_empty();
             }
-            Some(order @ (Order::Retry(_) | Order::Explain(_))) => {
+            Some(order @ (Order::Retry(_) | Order::Explain(_) | Order::Audit(_))) => {
                 // Acknowledgements and heartbeats must not wait for a busy scheduler; whoever asked can ask again.
                 if self.incoming.orders.try_send(order).is_err() {
                     tracing::warn!("too many requests of the control plane at once; one was dropped");
@@ -284,7 +284,12 @@ impl Session {
             role: v1::Role::Worker.into(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: self.settings.addresses.clone(),
-            capabilities: vec!["explain".to_owned(), "retry".to_owned(), "delete_limit".to_owned()],
+            capabilities: vec![
+                "explain".to_owned(),
+                "retry".to_owned(),
+                "delete_limit".to_owned(),
+                "audit".to_owned(),
+            ],
             instance_id: self.instance_id.clone(),
             revision: self.revision.load(Ordering::Acquire),
             host: nix::unistd::gethostname()

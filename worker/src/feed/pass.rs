@@ -3,6 +3,7 @@
 //! Rows are read in chunks per lane and handled concurrently; two writes of one name are never in flight together. A row that fails
 //! is set aside and the walk goes on. When the remote as a whole fails, the walk ends and what was not finished is read again later.
 
+mod again;
 mod reading;
 mod retries;
 mod telling;
@@ -10,7 +11,7 @@ mod telling;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use swift_s3_policy::Timestamp;
+use swift_s3_policy::{Timestamp, owner_index};
 use swift_s3_store::{ErrorKind, StoreError};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -108,6 +109,8 @@ pub(super) struct Pass<'a> {
     /// Rows whose name is busy.
     blocked: HashMap<String, VecDeque<Task>>,
     retries: VecDeque<Task>,
+    /// Who waits for names that are handled again.
+    asked: again::Asked,
     halt: Option<Halt>,
     /// In a single round, rows above this one are left for the next.
     last_row: i64,
@@ -140,6 +143,7 @@ impl<'a> Pass<'a> {
             busy: HashSet::new(),
             blocked: HashMap::new(),
             retries: VecDeque::new(),
+            asked: again::Asked::new(),
             halt: None,
             last_row: if settings.once { info.max_row } else { i64::MAX },
             max_row: info.max_row,
@@ -155,6 +159,7 @@ impl<'a> Pass<'a> {
     pub(super) async fn drive(mut self, stop: &CancellationToken) -> PassEnd {
         self.open_lanes();
         self.load_retries().await;
+        self.load_again().await;
         let mut saving = tokio::time::interval_at(self.started + SAVE_EVERY, SAVE_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reporting = tokio::time::interval_at(self.started + REPORT_EVERY, REPORT_EVERY);
@@ -185,6 +190,7 @@ impl<'a> Pass<'a> {
                     self.feed.dirty.store(false, std::sync::atomic::Ordering::Release);
                     self.feed.flush_pending(&self.shared.container_servers).await;
                     self.feed.note_seen();
+                    self.load_again().await;
                     self.open_lanes();
                 }
                 () = stop.cancelled(), if grace_ends.is_none() => {
@@ -344,6 +350,7 @@ impl<'a> Pass<'a> {
         };
         let Some(task) = self.in_flight.remove(&id) else { return };
         self.busy.remove(&task.row.name);
+        self.tell_asked(&task, || again::end_of(&result));
         let finished = match result {
             Ok(done) => {
                 self.done(&task, &done);
@@ -401,6 +408,10 @@ impl<'a> Pass<'a> {
     /// Sets a row aside. False when there is no room: its cursor then waits.
     fn park(&mut self, task: &Task, failure: &Failure) -> bool {
         let name = &task.row.name;
+        // Asked for by an operator, who was told; no row owes it.
+        if task.row.rowid == 0 {
+            return true;
+        }
         let known = self.state.parked.get(name).map(|parked| parked.rowid);
         // A newer row of the name is set aside already, and says all that is left to say.
         if known.is_some_and(|rowid| rowid > task.row.rowid) {

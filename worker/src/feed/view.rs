@@ -107,7 +107,7 @@ impl Feed {
     /// True when an operator's wish waits for the next pass.
     #[must_use]
     pub fn has_wishes(&self) -> bool {
-        !self.retries.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.has_again() || !self.retries.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Counts what lies behind the cursors. `None` while nothing was read yet, or the database has been replaced since.

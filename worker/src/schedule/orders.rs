@@ -37,6 +37,15 @@ pub enum Order {
         /// Which rows.
         rows: Tried,
     },
+    /// Run the feeds of a mapping's container: they have something to do.
+    Look {
+        /// The mapping.
+        mapping_id: String,
+        /// The account.
+        account: String,
+        /// The container.
+        container: String,
+    },
     /// The control plane is there (again).
     Connected,
 }
@@ -91,6 +100,11 @@ impl Scheduler {
                     is_meant
                 });
             }
+            Order::Look { mapping_id, account, container } => self.touch_where(|feed| {
+                feed.mapping.id == mapping_id
+                    && feed.route.account == account
+                    && feed.route.container == container
+            }),
             Order::Connected => self.touch_where(|_| true),
         }
         Obeyed::Done

@@ -13,7 +13,7 @@ const NAMED: usize = 5;
 ///
 /// # Errors
 /// NOT_FOUND if there is none; FAILED_PRECONDITION that names them if there are several.
-pub(super) fn mapping(mappings: &[MappingInfo], name: &str) -> Result<String, Status> {
+pub(in crate::services) fn mapping(mappings: &[MappingInfo], name: &str) -> Result<String, Status> {
     if mappings.iter().any(|mapping| mapping.id == name) {
         return Ok(name.to_owned());
     }
