@@ -12,6 +12,7 @@ use crate::documents::{self, Checked, Lookups};
 use crate::feeds::Feeds;
 use crate::house::House;
 use crate::overview::OverviewCache;
+use crate::prefixes::Parsed;
 use crate::push::{NewDocument, Push};
 use crate::registry::Registry;
 use crate::store::{
@@ -72,6 +73,8 @@ pub struct Control {
     pub overview: OverviewCache,
     /// Comparisons, counts and repairs under way.
     pub audits: Audits,
+    /// What is in force, for questions about prefixes.
+    pub parsed: Parsed,
     /// Choices.
     pub settings: Settings,
     /// When this process started.
@@ -123,6 +126,7 @@ impl Control {
             registry,
             overview: OverviewCache::default(),
             audits: Audits::default(),
+            parsed: Parsed::default(),
             settings,
             started_at_ms: time::now_ms(),
             id: format!("control-{:016x}", rand::random::<u64>()),

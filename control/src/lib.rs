@@ -25,6 +25,7 @@ pub mod feeds;
 pub mod gate;
 mod house;
 pub mod overview;
+pub mod prefixes;
 pub mod push;
 pub mod registry;
 pub mod server;

@@ -54,6 +54,10 @@ impl Auditing {
         Ok(id)
     }
 
+    fn is_shared(&self, mapping_id: &str, container: &str) -> bool {
+        self.0.parsed.is_shared(&self.0.push.current(), mapping_id, container)
+    }
+
     /// The workers that may answer, best first.
     fn workers(&self, account: &str, container: &str) -> Vec<String> {
         let followers = self.0.feeds().followers(account, container);
@@ -248,6 +252,7 @@ impl AuditService for Auditing {
         check_start(&request.start_after)?;
         request.mapping_id = self.mapping(&request.mapping_id, &request.account, &request.container)?;
         let (account, container) = (request.account.clone(), request.container.clone());
+        request.is_prefix_shared = self.is_shared(&request.mapping_id, &container);
         match self.ask_one(&account, &container, &Question::Compare(request)).await? {
             Answer::Compare(answer) => Ok(Response::new(answer)),
             _ => Err(unexpected()),
@@ -271,6 +276,7 @@ impl AuditService for Auditing {
         if self.0.push.current().is_paused(&request.mapping_id) {
             return Err(Status::failed_precondition("the mapping is paused; resume it first"));
         }
+        request.is_prefix_shared = self.is_shared(&request.mapping_id, &request.container);
         let action = request.action();
         tracing::info!(
             mapping_id = %request.mapping_id, account = %request.account, container = %request.container,

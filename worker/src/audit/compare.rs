@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use swift_s3_policy::{ContainerSelector, Mapping};
+use swift_s3_policy::Mapping;
 use swift_s3_proto::v1::{
     CompareContainerRequest, CompareContainerResponse, CompareCounts, Difference, DifferenceKind, ObjectState,
 };
@@ -68,7 +68,7 @@ impl Auditor {
             return Err(Refusal::NotServed);
         };
         let most = if request.max_names == 0 { PAGE } else { request.max_names.min(LARGEST_PAGE) };
-        let terms = self.terms(&route);
+        let terms = terms(&route, request.is_prefix_shared);
         let mut walk = match self.walks.take(&route, &request.start_after) {
             Some(walk) => walk,
             None => Walk::begin(&self.servers, &route, &request.start_after).await?,
@@ -91,35 +91,6 @@ impl Auditor {
             node_id: String::new(),
             object_count: outline.objects,
             list_requests,
-        })
-    }
-
-    /// What the mapping says.
-    pub(super) fn terms(&self, route: &Route) -> Terms {
-        let mapping = &route.mapping;
-        Terms {
-            copy_after: mapping.copy_after,
-            retain_local: mapping.retain_local,
-            propagate_delete: mapping.propagate_delete,
-            is_shared: self.is_shared(route),
-            remote_delete_after: mapping.remote_delete_after,
-            now: now(),
-        }
-    }
-
-    /// True when keys below the container's prefix may belong to somebody else: the listing then does not tell whose they are.
-    fn is_shared(&self, route: &Route) -> bool {
-        let mapping = &route.mapping;
-        if mapping.custom_prefix.is_some() && mapping.container == ContainerSelector::All {
-            return true;
-        }
-        let ours = route.keys.key_prefix();
-        self.board.feeds().iter().map(|feed| &feed.route).any(|other| {
-            let theirs = other.keys.key_prefix();
-            (other.account != route.account || other.container != route.container)
-                && other.mapping.remote.bucket == mapping.remote.bucket
-                && other.mapping.remote.endpoint == mapping.remote.endpoint
-                && (theirs.starts_with(ours) || ours.starts_with(theirs))
         })
     }
 
@@ -218,6 +189,19 @@ impl Auditor {
             is_selected,
             is_unsure: newest.unreachable.saturating_mul(2) >= newest.asked,
         })
+    }
+}
+
+/// What the mapping says.
+pub(super) fn terms(route: &Route, is_shared: bool) -> Terms {
+    let mapping = &route.mapping;
+    Terms {
+        copy_after: mapping.copy_after,
+        retain_local: mapping.retain_local,
+        propagate_delete: mapping.propagate_delete,
+        is_shared,
+        remote_delete_after: mapping.remote_delete_after,
+        now: now(),
     }
 }
 

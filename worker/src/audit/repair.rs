@@ -11,6 +11,7 @@ use swift_s3_proto::v1::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::compare::terms;
 use super::{Auditor, Refusal};
 use crate::feed::Feed;
 use crate::feed::again::{Again, AgainEnd, AgainWhat};
@@ -63,7 +64,7 @@ impl Auditor {
         request: &RepairObjectsRequest,
         deadline: Instant,
     ) -> Result<Vec<RepairResult>, Refusal> {
-        self.check_deletes(feeds, route, request)?;
+        check_deletes(feeds, route, request)?;
         let opened = ObjectRows::open(&self.servers, &route.account, &route.container, "").await?;
         let (_, outline) = opened.ok_or(Refusal::NoContainer)?;
         let looks = request.objects.iter().cloned().map(|object| async move {
@@ -82,41 +83,6 @@ impl Auditor {
         let what = AgainWhat::Delete { policy_index: outline.policy_index };
         results.extend(self.order(feeds, &names, what, true, deadline).await?);
         Ok(results)
-    }
-
-    /// What is against any delete at all.
-    fn check_deletes(
-        &self,
-        feeds: &[Arc<Feed>],
-        route: &Route,
-        request: &RepairObjectsRequest,
-    ) -> Result<(), Refusal> {
-        let forbid = |why: &str| Err(Refusal::Forbidden(why.to_owned()));
-        let terms = self.terms(route);
-        if !terms.retain_local {
-            return forbid("the mapping archives: what only the remote has may be the only copy");
-        }
-        if !terms.propagate_delete {
-            return forbid("the mapping does not carry deletes");
-        }
-        if terms.is_shared {
-            return forbid("other containers have keys below the same prefix; what is extra cannot be told");
-        }
-        if request.ignore_delete_limit {
-            return Ok(());
-        }
-        if feeds.iter().any(|feed| feed.view().held.is_some()) {
-            return forbid("the delete limit holds deletes of the container; release them first");
-        }
-        let deletes = request.planned_deletes.max(request.objects.len() as u64);
-        let before = request.remote_objects.max(deletes);
-        let limit = route.mapping.delete_limit.as_ref();
-        if limit.is_some_and(|limit| limit.holds(deletes, before, before - deletes)) {
-            return Err(Refusal::Forbidden(format!(
-                "{deletes} deletes of {before} objects are more than the mapping's delete_limit allows"
-            )));
-        }
-        Ok(())
     }
 
     /// Why a name must not be removed from the remote. `None`: nothing is against it.
@@ -190,6 +156,36 @@ impl Auditor {
         results.extend(left.into_iter().map(none));
         Ok(results)
     }
+}
+
+/// What is against any delete at all.
+fn check_deletes(feeds: &[Arc<Feed>], route: &Route, request: &RepairObjectsRequest) -> Result<(), Refusal> {
+    let forbid = |why: &str| Err(Refusal::Forbidden(why.to_owned()));
+    let terms = terms(route, request.is_prefix_shared);
+    if !terms.retain_local {
+        return forbid("the mapping archives: what only the remote has may be the only copy");
+    }
+    if !terms.propagate_delete {
+        return forbid("the mapping does not carry deletes");
+    }
+    if terms.is_shared {
+        return forbid("other containers have keys below the same prefix; what is extra cannot be told");
+    }
+    if request.ignore_delete_limit {
+        return Ok(());
+    }
+    if feeds.iter().any(|feed| feed.view().held.is_some()) {
+        return forbid("the delete limit holds deletes of the container; release them first");
+    }
+    let deletes = request.planned_deletes.max(request.objects.len() as u64);
+    let before = request.remote_objects.max(deletes);
+    let limit = route.mapping.delete_limit.as_ref();
+    if limit.is_some_and(|limit| limit.holds(deletes, before, before - deletes)) {
+        return Err(Refusal::Forbidden(format!(
+            "{deletes} deletes of {before} objects are more than the mapping's delete_limit allows"
+        )));
+    }
+    Ok(())
 }
 
 fn result(object: String, outcome: RepairOutcome, detail: String) -> RepairResult {
