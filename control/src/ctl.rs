@@ -52,6 +52,9 @@ fn run_to_end(arguments: &Arguments) -> Result<failure::Exit, Failure> {
         return arguments::write_completion(*shell, &mut std::io::stdout());
     }
     let settings = Settings::gather(&arguments.connection, &|name| std::env::var(name).ok())?;
+    if settings.format == output::Format::Csv && !matches!(arguments.command, Command::Audit(_)) {
+        return Err(Failure::usage("CSV is a shape of audit only: expected --output table, json or jsonl"));
+    }
     let mut output = Output::standard(settings.format, settings.color);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,5 +1,7 @@
 //! What may be typed.
 
+mod audits;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -8,13 +10,14 @@ use clap_complete::Shell;
 
 use super::failure::{Exit, Failure};
 use super::output::{ColorChoice, Format};
+pub use audits::{AuditArguments, PlanArguments};
 
 const AFTER_HELP: &str = "\
 Exit status:
   0  done
   1  the server answered with an error, or could not be reached
   2  wrong usage, or a local file that cannot be used
-  3  the configuration was refused; every problem is printed
+  3  the configuration was refused; every problem is printed. Or: audit found differences
   4  status --check found something that needs a person, or nodes refused a configuration
 
 Where to connect is taken from the flag, else from the environment, else from ctl.toml, else it is
@@ -59,7 +62,7 @@ pub struct ConnectionArguments {
     /// The settings file [env: SWIFT_S3CTL_CONFIG] [default: ~/.config/swift-s3-sync/ctl.toml]
     #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ctl_config: Option<PathBuf>,
-    /// Tables for people, one JSON document, or one JSON document per line [default: table]
+    /// Tables for people, one JSON document, one JSON document per line, or CSV (audit only) [default: table]
     #[arg(long, short, global = true, value_name = "FORMAT")]
     pub output: Option<Format>,
     /// Colours: on a terminal unless NO_COLOR is set, always, or never
@@ -97,6 +100,10 @@ pub enum Command {
         #[arg(required = true, num_args = 1..=3, value_name = "OBJECT")]
         object: Vec<String>,
     },
+    /// Compare whole containers with their remote, and repair what differs
+    Audit(Box<AuditArguments>),
+    /// What a changed configuration would move, how long that takes and what it costs
+    Plan(PlanArguments),
     /// The configuration of all nodes
     Config {
         /// What to do with it

@@ -1,11 +1,13 @@
 //! The commands.
 
+mod audit;
 mod changes;
 mod config;
 mod document;
 mod explain;
 mod failures;
 mod lists;
+mod plan;
 mod status;
 mod switches;
 mod watch;
@@ -35,6 +37,8 @@ pub async fn run(command: &Command, settings: &Settings, output: &mut Output) ->
     }
     match command {
         Command::Config { command } => config::run(command, settings, output).await,
+        Command::Audit(arguments) => audit::run(arguments, settings, output).await,
+        Command::Plan(arguments) => plan::run(arguments, settings, output).await,
         Command::Watch { interval } => watch::run(*interval, settings, output).await,
         Command::Explain { object } => {
             let object = explain::parse(object)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use swift_s3_proto::MAX_MESSAGE_BYTES;
+use swift_s3_proto::v1::audit_service_client::AuditServiceClient;
 use swift_s3_proto::v1::config_service_client::ConfigServiceClient;
 use swift_s3_proto::v1::status_service_client::StatusServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -100,6 +101,14 @@ impl Connection {
     #[must_use]
     pub fn config(&self) -> ConfigServiceClient<Authorised> {
         ConfigServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// For whole containers.
+    #[must_use]
+    pub fn audit(&self) -> AuditServiceClient<Authorised> {
+        AuditServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }

@@ -24,7 +24,7 @@ pub enum Exit {
     Failed = 1,
     /// Wrong usage, or a local file that cannot be used.
     Usage = 2,
-    /// The configuration was refused.
+    /// The configuration was refused; or a comparison found differences.
     Refused = 3,
     /// Something needs a person.
     NeedsPerson = 4,

@@ -18,6 +18,8 @@ pub enum Format {
     Json,
     /// One JSON document on each line
     Jsonl,
+    /// Comma-separated values, of `audit` only
+    Csv,
 }
 
 impl Format {
@@ -28,7 +30,7 @@ impl Format {
     pub fn parse(word: &str) -> Result<Self, Failure> {
         Self::from_str(word, false).map_err(|_| {
             Failure::usage(format!(
-                "wrong output in the settings file, found \"{word}\": expected table, json or jsonl"
+                "wrong output in the settings file, found \"{word}\": expected table, json, jsonl or csv"
             ))
         })
     }
@@ -94,6 +96,12 @@ impl Output {
         self.format == Format::Table
     }
 
+    /// True if a spreadsheet reads it.
+    #[must_use]
+    pub fn is_csv(&self) -> bool {
+        self.format == Format::Csv
+    }
+
     /// True if a terminal shows it.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
@@ -135,6 +143,14 @@ impl Output {
         self.raw(&format!("{}\n", harmless_json(&text)))
     }
 
+    /// A JSON document on one line, whatever the format: for answers that have no end to wait for.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn json_line(&mut self, value: &Value) -> Result<(), Failure> {
+        self.raw(&format!("{}\n", harmless_json(&value.to_string())))
+    }
+
     /// Text that is harmless already.
     ///
     /// # Errors
@@ -143,6 +159,20 @@ impl Output {
         self.to.write_all(text.as_bytes())?;
         Ok(self.to.flush()?)
     }
+}
+
+/// A record of comma-separated values, ended. Source: RFC 4180.
+#[must_use]
+pub fn csv_line(fields: &[String]) -> String {
+    let quoted = |field: &String| {
+        if field.contains([',', '"', '\n', '\r']) || field.starts_with(' ') || field.ends_with(' ') {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field.clone()
+        }
+    };
+    let fields: Vec<String> = fields.iter().map(quoted).collect();
+    format!("{}\r\n", fields.join(","))
 }
 
 /// Says something beside the answer, on standard error.
@@ -154,6 +184,12 @@ pub fn tell(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_survives_its_fields() {
+        let fields = ["a", "b,c", "say \"x\"", "two\nlines", ""].map(str::to_owned);
+        assert_eq!(csv_line(&fields), "a,\"b,c\",\"say \"\"x\"\"\",\"two\nlines\",\r\n");
+    }
 
     #[test]
     fn colours_are_for_terminals_that_want_them() {

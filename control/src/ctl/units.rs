@@ -162,6 +162,37 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a time from 1ms to 24h, such as 10s, 500ms or 2m".to_owned())
 }
 
+/// Reads `100MiB`, `1.5GB` or a plain number of bytes.
+///
+/// # Errors
+/// Says what is expected.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    let scale = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => 0.0,
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+    let whole = |bytes: f64| bytes as u64;
+    digits
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .map(|number| number * scale)
+        .filter(|bytes| (1.0..=1e18).contains(bytes))
+        .map(whole)
+        .ok_or_else(|| "expected a number of bytes, such as 100MiB or 1.5GB".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -1,7 +1,7 @@
 //! Questions to container and account servers, past the proxy.
 
-mod replicas;
 pub mod objects;
+mod replicas;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;

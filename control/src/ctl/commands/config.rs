@@ -28,8 +28,8 @@ use crate::ctl::units::{count, date};
 const MAX_DOCUMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A document from a file.
-struct LocalDocument {
-    text: String,
+pub(super) struct LocalDocument {
+    pub(super) text: String,
     /// The revision that it was read at, if it tells.
     revision: Option<i64>,
     is_from_terminal_input: bool,
@@ -63,7 +63,7 @@ pub(super) async fn run(
     }
 }
 
-fn read_document(path: &Path) -> Result<LocalDocument, Failure> {
+pub(super) fn read_document(path: &Path) -> Result<LocalDocument, Failure> {
     let is_from_terminal_input = path == Path::new("-");
     let name = if is_from_terminal_input { "standard input".to_owned() } else { path.display().to_string() };
     let wrong = |found: &dyn std::fmt::Display| Failure::usage(format!("{name} cannot be used: {found}"));
@@ -85,7 +85,7 @@ fn read_document(path: &Path) -> Result<LocalDocument, Failure> {
 }
 
 /// True if somebody sits there who can be asked.
-fn can_ask(document: Option<&LocalDocument>) -> bool {
+pub(super) fn can_ask(document: Option<&LocalDocument>) -> bool {
     std::io::stdin().is_terminal() && !document.is_some_and(|document| document.is_from_terminal_input)
 }
 
@@ -129,7 +129,7 @@ async fn diff(
     Ok(Exit::Done)
 }
 
-async fn check(server: &Connection, text: &str) -> Result<ValidateConfigResponse, Failure> {
+pub(super) async fn check(server: &Connection, text: &str) -> Result<ValidateConfigResponse, Failure> {
     let request = ValidateConfigRequest { document: text.to_owned() };
     server
         .call("check the configuration", server.config().validate_config(request))
@@ -208,7 +208,7 @@ async fn history(server: &Connection, limit: Option<u32>, output: &mut Output) -
 }
 
 /// Asks on standard error; anything but yes is no. The connection stays alive while somebody thinks.
-async fn ask(question: &str) -> Result<bool, Failure> {
+pub(super) async fn ask(question: &str) -> Result<bool, Failure> {
     use std::io::Write;
     let mut error = std::io::stderr();
     write!(error, "{} [y/N] ", harmless(question))?;
