@@ -24,7 +24,7 @@ async fn site_with(containers: &[&str], objects: u32) -> Result<Site> {
     Ok(site)
 }
 
-async fn shard(site: &Site, container: &str, rows_per_shard: u32) -> Result<()> {
+pub(crate) async fn shard(site: &Site, container: &str, rows_per_shard: u32) -> Result<()> {
     let _one_at_a_time = SHARDING.lock().await;
     site.cluster.shard_container(site.swift.account(), container, rows_per_shard).await
 }

@@ -1,5 +1,6 @@
 //! What operators see: real Swift clusters, real S3 servers, the real daemon.
 
+mod archives_large_objects;
 mod archives_objects;
 mod copies_objects;
 mod follows_containers;
