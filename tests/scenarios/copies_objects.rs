@@ -1,6 +1,7 @@
 //! PUT, overwrite, POST and DELETE of plain objects arrive in S3, and nothing is done that need not be.
 
 mod choices;
+mod links;
 mod local_reads;
 mod metadata;
 mod names;

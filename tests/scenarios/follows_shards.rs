@@ -4,6 +4,7 @@ use anyhow::Result;
 use swift_s3_tests::operation::Operation;
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::site::Site;
+use swift_s3_tests::swift_cluster::SwiftOptions;
 use swift_s3_tests::sync_json::SyncJson;
 use tokio::sync::Mutex;
 
@@ -84,5 +85,59 @@ async fn many_shards_are_followed_one_at_a_time() -> Result<()> {
     let config = SyncJson::new().set("enumerator_workers", 1).set("workers", 1).set("items_chunk", 1);
     site.configure(&config.mapping(site.mapping("c")))?;
     site.sync().await?;
+    site.expect_equal("c").await
+}
+
+#[tokio::test]
+async fn nothing_is_missed_or_sent_twice_at_any_step_of_a_split() -> Result<()> {
+    let site = site_with(&["c"], 12).await?;
+    site.map([site.mapping("c")])?;
+    site.sync().await?;
+    let _one_at_a_time = SHARDING.lock().await;
+    site.cluster.begin_sharding(site.swift.account(), "c", 4).await?;
+    let mut writes = 12;
+    for step in 0..18 {
+        site.cluster.run_once("container-sharder", step % 3).await?;
+        site.swift.put_object("c", &format!("step{step:02}"), format!("new in step {step}"), &[]).await?;
+        site.swift.put_object("c", "o05", format!("overwritten in step {step}"), &[]).await?;
+        writes += 2;
+        site.sync().await?;
+        if step >= 8 && site.cluster.is_sharded(site.swift.account(), "c").await? {
+            break;
+        }
+    }
+    assert!(site.cluster.is_sharded(site.swift.account(), "c").await?, "the split did not end");
+    site.cluster.run_everywhere("container-sharder").await?;
+    site.cluster.run_everywhere("container-updater").await?;
+    site.sync().await?;
+    site.expect_equal("c").await?;
+    let puts = site.s3.requests().await?.of(Operation::Put);
+    assert!(puts <= writes, "{puts} uploads of {writes} writes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn shards_are_followed_on_nodes_that_do_not_have_the_root() -> Result<()> {
+    // With one replica each database is on one node only, and that node alone can carry its rows.
+    let options = SwiftOptions { replicas: 1, ..SwiftOptions::default() };
+    let site = Site::start(options, S3ServerKind::Memory).await?;
+    site.swift.put_container("c").await?;
+    for number in 0..24 {
+        site.swift.put_object("c", &format!("o{number:02}"), "x", &[]).await?;
+    }
+    site.cluster.shard_container(site.swift.account(), "c", 3).await?;
+    let account = site.swift.account();
+    let has_root = |node: usize| !site.cluster.container_databases(account, "c", node).is_empty();
+    assert_eq!((0..3).filter(|node| has_root(*node)).count(), 1);
+    site.map([site.mapping("c")])?;
+    let mut carried_elsewhere = 0;
+    for worker in &site.workers {
+        let before = site.bucket.keys("").await?.len();
+        worker.run_once().await?.expect_code(0)?;
+        if !has_root(worker.node()) {
+            carried_elsewhere += site.bucket.keys("").await?.len() - before;
+        }
+    }
+    assert!(carried_elsewhere > 0, "every shard is on the node of the root");
     site.expect_equal("c").await
 }

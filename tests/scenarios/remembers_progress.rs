@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use swift_s3_policy::KeyMapping;
 use swift_s3_tests::compare::{Depth, compare};
@@ -199,5 +199,25 @@ async fn a_removed_mapping_is_forgotten_and_nothing_else() -> Result<()> {
     // The mapping comes back: everything is there, so nothing is sent again.
     site.map([site.mapping("c"), site.mapping("d")])?;
     assert_eq!(puts_of_a_round(&site).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_container_that_was_deleted_and_made_again_is_followed_anew() -> Result<()> {
+    let site = carried_site().await?;
+    for entry in site.swift.list("c").await? {
+        site.swift.delete_object("c", &entry.name).await?.success()?;
+    }
+    site.sync().await?;
+    ensure!(site.bucket.keys("").await?.is_empty(), "deletes are carried");
+    site.swift.delete_container("c").await?.success()?;
+    site.sync().await?;
+    site.swift.put_container("c").await?;
+    for name in ["made again", "o01"] {
+        site.swift.put_object("c", name, "second life", &[]).await?;
+    }
+    site.sync().await?;
+    site.expect_equal("c").await?;
+    ensure!(site.bucket.keys("").await?.len() == 2);
     Ok(())
 }

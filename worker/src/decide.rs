@@ -115,7 +115,7 @@ fn unfit(key: &str, local: &Local<'_>) -> Option<Failure> {
             ));
         }
         LocalShape::Symlink => {
-            return Some(Failure::new(Reason::Symlink, "symlinks are not carried by this version"));
+            return Some(Failure::new(Reason::Symlink, "the symbolic link was not followed"));
         }
     }
     if let Some(failure) = unfit_key(key) {

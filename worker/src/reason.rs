@@ -20,7 +20,7 @@ pub enum Reason {
     NeedsProxy,
     /// A static or dynamic large object: not carried by this version; its local copy is kept.
     LargeObject,
-    /// A symlink: not carried by this version.
+    /// A symbolic link whose target cannot be had.
     Symlink,
     /// The remote key would exceed 1,024 bytes.
     KeyTooLong,

@@ -138,10 +138,38 @@ impl SwiftCluster {
     /// Shards a container into pieces of `rows_per_shard` rows and waits until the shards are listed in
     /// `.shards_<account>`.
     pub async fn shard_container(&self, account: &str, container: &str, rows_per_shard: u32) -> Result<()> {
+        self.begin_sharding(account, container, rows_per_shard).await?;
+        for _ in 0..SHARDER_ROUNDS {
+            self.run_everywhere("container-sharder").await?;
+            if self.is_sharded(account, container).await? {
+                return self.run_everywhere("container-updater").await;
+            }
+        }
+        bail!("{account}/{container} is not sharded after {SHARDER_ROUNDS} rounds")
+    }
+
+    /// Whether all replicas of a container say that it is sharded.
+    pub async fn is_sharded(&self, account: &str, container: &str) -> Result<bool> {
+        let mut sharded = true;
+        for node in 0..self.nodes.len() {
+            if self.container_databases(account, container, node).is_empty() {
+                continue;
+            }
+            let head = self.direct_container_head(account, container, node).await?;
+            sharded &= head.header("x-backend-sharding-state") == Some("sharded");
+        }
+        Ok(sharded)
+    }
+
+    /// Decides on the shards of a container, for sharders to make.
+    pub async fn begin_sharding(&self, account: &str, container: &str, rows_per_shard: u32) -> Result<()> {
         for node in 0..self.nodes.len() {
             self.direct_container_head(account, container, node).await?;
         }
-        let database = self.container_db_path(account, container, 0)?;
+        let holder = (0..self.nodes.len())
+            .find(|node| !self.container_databases(account, container, *node).is_empty())
+            .with_context(|| format!("no node has {account}/{container}"))?;
+        let database = self.container_db_path(account, container, holder)?;
         let arguments = [
             database.display().to_string(),
             "find_and_replace".to_owned(),
@@ -149,18 +177,7 @@ impl SwiftCluster {
             "--enable".to_owned(),
         ];
         self.host.call("manage_shard_ranges", json!({"arguments": arguments})).await?;
-        for _ in 0..SHARDER_ROUNDS {
-            self.run_everywhere("container-sharder").await?;
-            let mut sharded = true;
-            for node in 0..self.nodes.len() {
-                let head = self.direct_container_head(account, container, node).await?;
-                sharded &= head.header("x-backend-sharding-state") == Some("sharded");
-            }
-            if sharded {
-                return self.run_everywhere("container-updater").await;
-            }
-        }
-        bail!("{account}/{container} is not sharded after {SHARDER_ROUNDS} rounds")
+        Ok(())
     }
 
     /// The device of a node that has the item: the one with a folder for it, else the first.
