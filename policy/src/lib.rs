@@ -44,7 +44,7 @@ pub use document::{
 };
 pub use exclude::{ExcludePattern, MatchLimitExceeded};
 pub use key_mapping::{KeyMapping, MAX_KEY_BYTES};
-pub use lifecycle::{LifecyclePlan, LifecycleRule, expiration_days, plan_lifecycle};
+pub use lifecycle::{LifecyclePlan, LifecycleRule, expiration_days, own_expiration, plan_lifecycle};
 pub use limits::{Limits, Rates, WeekMinute};
 pub use mapping::{ContainerSelector, Mapping};
 pub use metadata_mapping::{

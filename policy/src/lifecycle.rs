@@ -69,6 +69,17 @@ pub fn plan_lifecycle(existing: &[LifecycleRule], key_prefix: &str, days: u32) -
     LifecyclePlan::Write { replace_index }
 }
 
+/// The rule that [`plan_lifecycle`] once wrote for exactly `key_prefix`, by its index: it bears the prefix as its name, is about nothing
+/// else, and expires what is there. Without a prefix our rules have no name of their own, so none is ours.
+pub fn own_expiration(existing: &[LifecycleRule], key_prefix: &str) -> Option<usize> {
+    existing.iter().position(|rule| {
+        !key_prefix.is_empty()
+            && rule.id.as_deref() == Some(key_prefix)
+            && rule.prefix.as_deref() == Some(key_prefix)
+            && rule.days.is_some()
+    })
+}
+
 fn conflicts(rule: &LifecycleRule, key_prefix: &str) -> bool {
     let has_our_name = rule.id.as_deref() == Some(key_prefix);
     match rule.prefix.as_deref() {
@@ -145,6 +156,24 @@ mod tests {
         for (existing, plan) in cases {
             assert_eq!(plan_lifecycle(&existing, OURS, 33), plan, "{existing:?}");
         }
+    }
+
+    #[test]
+    fn only_a_rule_with_our_name_our_prefix_and_an_expiration_is_ours() {
+        let stranger = || rule("logs", Some("logs/"), true, Some(7));
+        let cases = [
+            (vec![], None),
+            (vec![stranger(), rule(OURS, Some(OURS), true, Some(33))], Some(1)),
+            (vec![rule(OURS, Some(OURS), false, Some(33))], Some(0)),
+            (vec![rule(OURS, Some(OURS), true, None)], None),
+            (vec![rule("any", Some(OURS), true, Some(33))], None),
+            (vec![rule(OURS, Some("elsewhere/"), true, Some(33))], None),
+            (vec![rule(OURS, None, true, Some(33))], None),
+        ];
+        for (existing, own) in cases {
+            assert_eq!(own_expiration(&existing, OURS), own, "{existing:?}");
+        }
+        assert_eq!(own_expiration(&[rule("", Some(""), true, Some(1))], ""), None);
     }
 
     #[test]

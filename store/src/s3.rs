@@ -212,8 +212,8 @@ impl ObjectStore for S3Store {
             .await
     }
 
-    async fn clear_expiration(&self, _key_prefix: &str) -> Result<bool, StoreError> {
-        Err(StoreError::named(ErrorKind::Unsupported, "clear_expiration"))
+    async fn clear_expiration(&self, key_prefix: &str) -> Result<bool, StoreError> {
+        Rules::read(&self.client, &self.bucket).await?.keep(&self.client, &self.bucket, key_prefix).await
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {

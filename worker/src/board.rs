@@ -19,7 +19,12 @@ struct State {
     mappings: BTreeMap<String, Arc<MappingState>>,
     /// Why mappings cannot be served, by id.
     problems: BTreeMap<String, String>,
+    /// What goes wrong beside the copying, by mapping id and by what it is about.
+    troubles: BTreeMap<(String, String), String>,
 }
+
+/// Troubles that are shown at most: one for every lifecycle rule that a bucket may have.
+const MAX_TROUBLES: usize = 1000;
 
 /// A feed's place on the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,7 @@ impl Board {
         let mut state = self.lock();
         state.mappings.retain(|id, _| ids.contains(id));
         state.problems.retain(|id, _| ids.contains(id));
+        state.troubles.clear();
     }
 
     /// Replaces what is wrong with mappings.
@@ -76,6 +82,28 @@ impl Board {
     #[must_use]
     pub fn problems(&self) -> BTreeMap<String, String> {
         self.lock().problems.clone()
+    }
+
+    /// Notes what goes wrong beside the copying with `subject` of a mapping, or that nothing does. True when that is news.
+    pub fn set_trouble(&self, id: &str, subject: &str, trouble: Option<&str>) -> bool {
+        let troubles = &mut self.lock().troubles;
+        let name = (id.to_owned(), subject.to_owned());
+        match trouble {
+            None => troubles.remove(&name).is_some(),
+            Some(trouble) if troubles.get(&name).is_some_and(|known| known == trouble) => false,
+            Some(_) if troubles.len() >= MAX_TROUBLES && !troubles.contains_key(&name) => true,
+            Some(trouble) => {
+                troubles.insert(name, trouble.to_owned());
+                true
+            }
+        }
+    }
+
+    /// One trouble of each mapping that has any, by id.
+    #[must_use]
+    pub fn troubles(&self) -> BTreeMap<String, String> {
+        let state = self.lock();
+        state.troubles.iter().rev().map(|((id, _), trouble)| (id.clone(), trouble.clone())).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

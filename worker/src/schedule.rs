@@ -1,5 +1,6 @@
 //! Decides when which feed runs: on a change of its database, when a row becomes due, and on the poll.
 
+mod expiration;
 mod follow;
 mod orders;
 mod prune;
@@ -14,7 +15,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::statsd::Counters;
-use swift_s3_policy::{ContainerSelector, LifecyclePlan, Mapping, Rates, SyncConfig, expiration_days};
+use swift_s3_policy::{ContainerSelector, Mapping, Rates, SyncConfig};
 use swift_s3_store::RateGate;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use crate::remote::{RemoteStore, Remotes};
 use crate::status_file::{Keep, StatusDir, file_name};
 use crate::transfer::Route;
 use crate::watch::Watcher;
+use expiration::Expirations;
 use orders::Obeyed;
 pub use orders::{Order, Switch};
 
@@ -47,8 +49,6 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const TIMETABLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Feeds that are remembered until the control plane is told that they are gone; further ones stay there until their node is forgotten.
 const MAX_PAST: usize = 10_000;
-/// Lifecycle rules are looked at this often: other nodes write them too, and all rules of a bucket are written as one document.
-const LIFECYCLE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Identifies a feed: a mapping's identity and the database it follows.
 type FeedKey = (String, String, PathBuf);
@@ -92,7 +92,7 @@ pub struct Scheduler {
     routes: HashMap<(String, String), (Arc<RemoteStore>, Arc<Route>)>,
     identities: HashMap<usize, HashMap<String, String>>,
     sole: HashSet<usize>,
-    expirations: HashMap<String, Instant>,
+    expirations: Expirations,
     ends: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     passes: JoinSet<()>,
     stop: CancellationToken,
@@ -170,7 +170,7 @@ impl Scheduler {
             routes: HashMap::new(),
             identities: HashMap::new(),
             sole,
-            expirations: HashMap::new(),
+            expirations: Expirations::default(),
             ends: mpsc::channel(ENDS),
             passes: JoinSet::new(),
             stop: CancellationToken::new(),

@@ -9,7 +9,7 @@ use aws_sdk_s3::types::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest as _, Md5};
-use swift_s3_policy::{LifecyclePlan, LifecycleRule, plan_lifecycle};
+use swift_s3_policy::{LifecyclePlan, LifecycleRule, own_expiration, plan_lifecycle};
 
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::Operation;
@@ -57,6 +57,42 @@ impl Rules {
         if !matches!(plan, LifecyclePlan::Write { .. }) {
             return Ok(plan);
         }
+        self.write(client, bucket).await?;
+        Ok(plan)
+    }
+
+    /// Takes our expiration of exactly `key_prefix` out, and writes the rest back; answers whether there was one.
+    pub(crate) async fn keep(
+        mut self,
+        client: &Client,
+        bucket: &str,
+        key_prefix: &str,
+    ) -> Result<bool, StoreError> {
+        if !self.take_expiration(key_prefix) {
+            return Ok(false);
+        }
+        if !self.rules.is_empty() {
+            return self.write(client, bucket).await.map(|()| true);
+        }
+        // A configuration without a rule cannot be written.
+        let answer = client.delete_bucket_lifecycle().bucket(bucket).send().await;
+        answer.map(|_| true).map_err(|error| classify::sdk_error(Operation::WriteLifecycle, None, error))
+    }
+
+    /// A rule that its owner added something to loses its expiration only; one that covers only some of the keys is not what we wrote.
+    fn take_expiration(&mut self, key_prefix: &str) -> bool {
+        let Some(index) = own_expiration(&self.meanings(), key_prefix) else {
+            return false;
+        };
+        match self.rules.get_mut(index) {
+            Some(rule) if covers_whole_prefix(rule) && does_more(rule) => rule.expiration = None,
+            Some(rule) if covers_whole_prefix(rule) => drop(self.rules.remove(index)),
+            _ => return false,
+        }
+        true
+    }
+
+    async fn write(self, client: &Client, bucket: &str) -> Result<(), StoreError> {
         let fail = || StoreError::new(ErrorKind::Invalid, Operation::WriteLifecycle);
         let configuration = BucketLifecycleConfiguration::builder()
             .set_rules(Some(self.rules))
@@ -71,8 +107,8 @@ impl Rules {
             .mutate_request(add_md5)
             .send()
             .await
-            .map_err(|error| classify::sdk_error(Operation::WriteLifecycle, None, error))?;
-        Ok(plan)
+            .map(|_| ())
+            .map_err(|error| classify::sdk_error(Operation::WriteLifecycle, None, error))
     }
 
     /// Changes the rules as planned. Of a rule that is replaced only the expiration changes: whatever else its owner
@@ -124,6 +160,14 @@ fn covers_whole_prefix(rule: &SdkRule) -> bool {
             && filter.object_size_greater_than().is_none()
             && filter.object_size_less_than().is_none()
     })
+}
+
+/// Whether a rule does more than to expire current versions.
+fn does_more(rule: &SdkRule) -> bool {
+    !rule.transitions().is_empty()
+        || !rule.noncurrent_version_transitions().is_empty()
+        || rule.noncurrent_version_expiration().is_some()
+        || rule.abort_incomplete_multipart_upload().is_some()
 }
 
 #[expect(deprecated, reason = "buckets with rules of the older form exist")]

@@ -103,6 +103,9 @@ pub fn mapping_health(board: &Board, refused: &BTreeMap<String, String>) -> Vec<
             });
         }
     }
+    for (id, trouble) in board.troubles() {
+        troubled.entry(id).or_insert(trouble);
+    }
     let mut paused: BTreeMap<String, bool> =
         board.mappings().iter().map(|mapping| (mapping.id.clone(), mapping.is_paused())).collect();
     for id in refused.keys() {

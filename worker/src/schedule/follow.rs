@@ -27,6 +27,7 @@ impl Scheduler {
             }
         }
         self.board.set_problems(unserved);
+        self.keep_expirations();
         self.note_problems(problems);
         let gone: Vec<FeedKey> = self.entries.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for key in gone {
@@ -78,7 +79,6 @@ impl Scheduler {
         let id = self.mapping_ids.get(found.mapping).cloned().ok_or("a mapping went away")?;
         let state = self.board.mapping(&id);
         let (remote, route) = self.route(&mapping, &identity, &found.container, &state).await?;
-        self.expire_remote(&mapping, &remote, &route);
         if let Some(entry) = self.entries.get(&key) {
             let same = Arc::ptr_eq(&entry.feed.remote, &remote)
                 && entry.feed.mapping.id == id
@@ -152,45 +152,9 @@ impl Scheduler {
         let gates = vec![Arc::clone(&state.gate), Arc::clone(&self.cluster_gate)];
         let store = Arc::new(Limited::new(Arc::clone(&remote.store), gates));
         let route = Arc::new(Route::new(Arc::clone(mapping), container, store, &self.counters));
+        self.expirations.wish(&state.id, &remote, &route);
         self.routes.insert(name, (Arc::clone(&remote), Arc::clone(&route)));
         Ok((remote, route))
-    }
-
-    /// Sees to the bucket's lifecycle rule of a mapping with `remote_delete_after`.
-    fn expire_remote(&mut self, mapping: &Arc<Mapping>, remote: &Arc<RemoteStore>, route: &Arc<Route>) {
-        let Some(after) = mapping.remote_delete_after.filter(|_| mapping.remote.s3().is_some()) else {
-            return;
-        };
-        let prefix = route.keys.key_prefix().to_owned();
-        let days = expiration_days(after);
-        let name = format!("{} {prefix}", remote.label);
-        if self.expirations.get(&name).is_some_and(|at| *at > Instant::now()) {
-            return;
-        }
-        self.expirations.insert(name.clone(), Instant::now() + LIFECYCLE_INTERVAL);
-        let remote = Arc::clone(remote);
-        let stop = self.stop.clone();
-        let task = async move {
-            let _turn = remote.lifecycle.lock().await;
-            match remote.store.set_expiration(&prefix, days).await {
-                Ok(LifecyclePlan::Keep) => {}
-                Ok(LifecyclePlan::Write { .. }) => {
-                    tracing::info!(remote = %remote.label, prefix, days, "set the lifecycle rule of the bucket");
-                }
-                Ok(LifecyclePlan::Conflict { rule }) => tracing::warn!(remote = %remote.label, prefix, rule,
-                    "another lifecycle rule covers the prefix; remote_delete_after is not in force"),
-                Ok(LifecyclePlan::TooShort) => tracing::warn!(remote = %remote.label, prefix,
-                    "remote_delete_after is less than half a day; S3 counts in days"),
-                Err(error) => tracing::warn!(remote = %remote.label, prefix, %error,
-                    "could not set the lifecycle rule of the bucket; objects are copied all the same"),
-            }
-        };
-        self.passes.spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = stop.cancelled() => {}
-            }
-        });
     }
 
     pub(super) fn retire(&mut self, key: &FeedKey) {

@@ -121,7 +121,7 @@ impl Scheduler {
         self.routes.clear();
         self.identities.clear();
         self.sole = follow::sole_targets(&self.config);
-        self.expirations.clear();
+        self.expirations = Expirations::default();
         self.prune = true;
         self.board.retain_mappings(&self.mapping_ids);
         self.keep_switches_current();
