@@ -47,7 +47,14 @@ pub const DLO_MARKER: &str = "x-object-manifest";
 /// The S3 metadata name that keeps the ETag of a manifest whose segments were joined into one object.
 pub const SLO_ETAG_MARKER: &str = "swift-slo-etag";
 
-const MARKERS: [&str; 3] = [SLO_MARKER, DLO_MARKER, SLO_ETAG_MARKER];
+/// The S3 metadata name that keeps when Swift was to delete the object, in seconds since 1970.
+pub const DELETE_AT_MARKER: &str = "x-delete-at";
+
+const MARKERS: [&str; 4] = [SLO_MARKER, DLO_MARKER, SLO_ETAG_MARKER, DELETE_AT_MARKER];
+/// Headers that Swift keeps with an object, and S3 too under the same names. Source: `allowed_headers` in `swift/obj/server.py` of
+/// Swift 2.30.1, PutObject in the Amazon S3 API reference.
+const COMMON_HEADERS: [&str; 4] =
+    ["cache-control", "content-disposition", "content-encoding", "content-language"];
 const SWIFT_USER_PREFIX: &str = "x-object-meta-";
 const ESCAPED_MARKER_SUFFIX: &str = "-swift-user";
 const HEX_NAME_PREFIX: &str = "swift-hex-";
@@ -64,14 +71,15 @@ pub struct RemoteMetadata {
     pub content_type: String,
     /// Names in lower case, without `x-amz-meta-`, and the encoded values.
     pub user: BTreeMap<String, String>,
-    /// Further headers that a Swift remote keeps with the object, such as `content-encoding` or `x-delete-at`: names in lower
-    /// case. Always empty for S3.
+    /// Further headers that the remote keeps with the object: names in lower case. For S3 `cache-control`, `content-disposition`,
+    /// `content-encoding` and `content-language`, encoded like values; for Swift others too, such as `x-delete-at`, as they are.
     pub headers: BTreeMap<String, String>,
 }
 
 /// Translates the headers of a Swift object, names in any case, into what S3 is to keep.
 ///
-/// Everything but the content type, user metadata and the large-object markers is left out. Total: whatever the
+/// Carried are the content type, user metadata, the large-object markers, the time of expiry, and what HTTP has for both sides
+/// (`Content-Encoding` and so on). Total: whatever the
 /// headers hold, the answer fits HTTP headers, though it may exceed [`MAX_USER_METADATA_BYTES`].
 pub fn to_remote<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> RemoteMetadata {
     let mut remote =
@@ -83,6 +91,10 @@ pub fn to_remote<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Remo
         } else if name == SLO_MARKER || name == DLO_MARKER {
             let encoded = percent_encode(value, ENCODED_IN_MARKER).to_string();
             remote.user.insert(name, encoded);
+        } else if name == DELETE_AT_MARKER {
+            remote.user.insert(name, encode_value(value));
+        } else if COMMON_HEADERS.contains(&name.as_str()) && !value.is_empty() {
+            remote.headers.insert(name, encode_value(value));
         } else if let Some(user_name) = name.strip_prefix(SWIFT_USER_PREFIX)
             && !user_name.is_empty()
         {
@@ -98,7 +110,8 @@ pub fn to_remote<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Remo
 /// the oldest versions did. An empty value is as good as none, because some stores drop it. The marker
 /// [`SLO_ETAG_MARKER`], which only the remote has, is ignored beside [`SLO_MARKER`].
 pub fn same_meaning(local: &RemoteMetadata, remote: &RemoteMetadata) -> bool {
-    if !same_value(&local.content_type, &remote.content_type) {
+    let same_headers = COMMON_HEADERS.iter().all(|name| same_header(name, local, remote));
+    if !same_headers || !same_value(&local.content_type, &remote.content_type) {
         return false;
     }
     let mut remote_user: BTreeMap<String, &str> = remote
@@ -124,6 +137,17 @@ pub fn same_meaning(local: &RemoteMetadata, remote: &RemoteMetadata) -> bool {
         }
     }
     remote_user.is_empty()
+}
+
+/// Some remotes answer with a `Cache-Control` of their own, and Google keeps no `Content-Encoding` of ours
+/// ([`crate::S3Remote::is_google`]): what only the remote has, or only we have, counts where a user must have wanted it.
+fn same_header(name: &str, local: &RemoteMetadata, remote: &RemoteMetadata) -> bool {
+    match (local.headers.get(name), remote.headers.get(name)) {
+        (None, None) => true,
+        (Some(local), Some(remote)) => same_value(local, remote),
+        (Some(_), None) => name == "content-encoding",
+        (None, Some(_)) => matches!(name, "content-encoding" | "cache-control"),
+    }
 }
 
 /// Encodes a value so that it fits an HTTP header and both old and new versions read it back.

@@ -126,6 +126,7 @@ pub(crate) struct S3Store {
     uploads: DirectPut,
     lister: Lister,
     encrypts: bool,
+    keeps_content_encoding: bool,
     encodes_listings: bool,
 }
 
@@ -139,7 +140,10 @@ impl ObjectStore for S3Store {
         }
     }
 
-    async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError> {
+    async fn put(&self, key: &str, mut put: PutObject) -> Result<PutReceipt, StoreError> {
+        if !self.keeps_content_encoding {
+            put.metadata.headers.remove(CONTENT_ENCODING);
+        }
         self.uploads.put(key, put).await
     }
 
@@ -162,6 +166,10 @@ impl ObjectStore for S3Store {
             .copy_source_if_match(format!("\"{expected_etag}\""))
             .metadata_directive(MetadataDirective::Replace)
             .set_content_type(content_type.cloned())
+            .set_cache_control(self.kept_header(metadata, "cache-control"))
+            .set_content_disposition(self.kept_header(metadata, "content-disposition"))
+            .set_content_encoding(self.kept_header(metadata, "content-encoding"))
+            .set_content_language(self.kept_header(metadata, "content-language"))
             .set_metadata(Some(user))
             .set_storage_class(storage_class.filter(|class| *class != STANDARD).map(StorageClass::from))
             .set_server_side_encryption(self.encrypts.then_some(ServerSideEncryption::Aes256))
@@ -234,6 +242,12 @@ impl ObjectStore for S3Store {
 }
 
 impl S3Store {
+    /// A header that describes the content, if the remote is to keep it.
+    fn kept_header(&self, metadata: &RemoteMetadata, name: &str) -> Option<String> {
+        let kept = name != CONTENT_ENCODING || self.keeps_content_encoding;
+        metadata.headers.get(name).filter(|_| kept).cloned()
+    }
+
     /// The source of a copy as its header wants it.
     fn copy_source(&self, key: &str) -> String {
         format!("{}/{}", self.bucket, utf8_percent_encode(key, direct_put::KEY_CHARACTERS))
@@ -248,11 +262,17 @@ fn absent_is_none<T>(error: StoreError) -> Result<Option<T>, StoreError> {
     }
 }
 
+const CONTENT_ENCODING: &str = "content-encoding";
+const DESCRIBING_HEADERS: [&str; 4] =
+    ["cache-control", "content-disposition", CONTENT_ENCODING, "content-language"];
+
 /// What an answer tells of an object, whichever request it answers.
 struct Described {
     etag: Option<String>,
     length: Option<u64>,
     content_type: Option<String>,
+    /// In the order of [`DESCRIBING_HEADERS`].
+    headers: [Option<String>; 4],
     metadata: Option<HashMap<String, String>>,
     storage_class: Option<StorageClass>,
     /// Beside what the class says.
@@ -267,6 +287,12 @@ impl From<HeadObjectOutput> for Described {
             etag: found.e_tag,
             length: found.content_length.and_then(|length| u64::try_from(length).ok()),
             content_type: found.content_type,
+            headers: [
+                found.cache_control,
+                found.content_disposition,
+                found.content_encoding,
+                found.content_language,
+            ],
             metadata: found.metadata,
             storage_class: found.storage_class,
             archived: found.archive_status.is_some() || found.restore.is_some(),
@@ -291,7 +317,11 @@ fn remote_object(found: Described) -> RemoteObject {
         metadata: RemoteMetadata {
             content_type: found.content_type.unwrap_or_default(),
             user,
-            ..RemoteMetadata::default()
+            headers: DESCRIBING_HEADERS
+                .into_iter()
+                .zip(found.headers)
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect(),
         },
         archived: found.archived || in_archive_class,
         storage_class,

@@ -287,3 +287,43 @@ proptest! {
         percent_decoded(&value);
     }
 }
+
+#[test]
+fn common_headers_and_the_time_of_expiry_are_carried() {
+    let remote = from_headers(&[
+        ("Content-Disposition", "attachment; filename=\"é\"".as_bytes()),
+        ("Content-Encoding", b"gzip"),
+        ("Cache-Control", b"no-store"),
+        ("Content-Language", b"de"),
+        ("X-Delete-At", b"1800000000"),
+        ("X-Object-Meta-X-Delete-At", b"a user's"),
+        ("X-Robots-Tag", b"none"),
+    ]);
+    let names: Vec<&str> = remote.headers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["cache-control", "content-disposition", "content-encoding", "content-language"]);
+    assert_eq!(decode_value(&remote.headers["content-disposition"]), "attachment; filename=\"é\"");
+    assert_eq!(remote.user["x-delete-at"], "1800000000");
+    assert_eq!(remote.user["x-delete-at-swift-user"], "a user's");
+    assert!(same_meaning(&remote, &remote));
+}
+
+#[test]
+fn headers_count_where_a_user_must_have_wanted_them() {
+    let with = |name: &str, value: &str| {
+        let mut metadata = with_user(&[]);
+        metadata.headers.insert(name.to_owned(), value.to_owned());
+        metadata
+    };
+    let none = with_user(&[]);
+    for (name, only_local, only_remote) in [
+        ("content-disposition", false, false),
+        ("content-language", false, false),
+        ("cache-control", false, true),
+        ("content-encoding", true, true),
+    ] {
+        assert!(same_meaning(&with(name, "a"), &with(name, "a")), "{name}");
+        assert!(!same_meaning(&with(name, "a"), &with(name, "b")), "{name}");
+        assert_eq!(same_meaning(&with(name, "a"), &none), only_local, "{name}");
+        assert_eq!(same_meaning(&none, &with(name, "a")), only_remote, "{name}");
+    }
+}

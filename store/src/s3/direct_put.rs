@@ -241,6 +241,11 @@ impl DirectPut {
                 .map_err(|_| "content type does not fit into a header".to_owned())?;
             headers.insert(header::CONTENT_TYPE, value);
         }
+        for (name, value) in &put.metadata.headers {
+            let misfit = |_| format!("{name} does not fit into a header");
+            let header_name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| misfit(()))?;
+            headers.insert(header_name, HeaderValue::from_str(value).map_err(|_| misfit(()))?);
+        }
         if self.encrypts {
             headers.insert(
                 HeaderName::from_static("x-amz-server-side-encryption"),

@@ -74,6 +74,12 @@ fn described(found: GetObjectOutput, length: u64) -> RemoteObject {
         etag: found.e_tag,
         length: Some(length),
         content_type: found.content_type,
+        headers: [
+            found.cache_control,
+            found.content_disposition,
+            found.content_encoding,
+            found.content_language,
+        ],
         metadata: found.metadata,
         storage_class: found.storage_class,
         archived: found.restore.is_some(),

@@ -57,6 +57,7 @@ pub(crate) async fn build(settings: &S3Settings, style: RequestStyle) -> Result<
         transport,
         uploads,
         encrypts: style.encrypts,
+        keeps_content_encoding: style.keeps_content_encoding,
         encodes_listings: style.encodes_listings,
     })
 }

@@ -20,6 +20,10 @@ pub struct RequestStyle {
     pub path_style: bool,
     /// Listings ask for percent-encoded keys. XML cannot carry every character, so this is the rule.
     pub encodes_listings: bool,
+    /// Whether the remote gives back what it was given whatever it is encoded in. Google unpacks `gzip` for who asks
+    /// without `Accept-Encoding`, so that lengths and digests no longer fit. Source: Google Cloud Storage, "Transcoding of
+    /// gzip-compressed files".
+    pub keeps_content_encoding: bool,
     /// Uploads and copies ask for encryption at rest (`AES256`).
     pub encrypts: bool,
     /// Sent with every request.
@@ -40,6 +44,7 @@ impl RequestStyle {
                 Addressing::Auto => !remote.is_amazon(),
             },
             encodes_listings: !google,
+            keeps_content_encoding: !google,
             encrypts: remote.sends_sse(),
             user_agent: if google {
                 format!("{GOOGLE_USER_AGENT}{user_agent}")

@@ -165,6 +165,7 @@ fn is_read(name: &str, value: &str) -> bool {
         "last-modified" => DateTime::from_str(value, Format::HttpDate).is_ok(),
         "content-length" => value.parse::<u64>().is_ok(),
         "content-type" | "date" | "etag" | "content-range" => true,
+        "cache-control" | "content-disposition" | "content-encoding" | "content-language" => true,
         "x-amz-server-side-encryption" | "x-amz-storage-class" | "x-amz-restore" | "x-amz-archive-status" => {
             true
         }

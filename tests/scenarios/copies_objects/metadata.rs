@@ -134,3 +134,39 @@ async fn more_metadata_than_s3_takes_is_set_aside_until_there_is_less() -> Resul
     expect_parked(&site, "c", &[])?;
     site.expect_equal("c").await
 }
+
+#[tokio::test]
+async fn headers_that_s3_has_too_are_carried_and_followed() -> Result<()> {
+    for server in [S3ServerKind::Memory, S3ServerKind::Moto] {
+        let site = mapped(server).await?;
+        let headers = [
+            ("Content-Disposition", "attachment; filename=\"x.txt\""),
+            ("Content-Encoding", "gzip"),
+            ("Cache-Control", "no-store"),
+            ("Content-Language", "de"),
+            ("X-Delete-At", "4102444800"),
+        ];
+        site.swift.put_object("c", "described", "content", &headers).await?;
+        site.sync().await?;
+        let key = KeyMapping::new(site.swift.account(), "c", None).object_key("described");
+        let head = || site.bucket.sdk().head_object().bucket(site.bucket.bucket()).key(&key).send();
+        let found = head().await?;
+        assert_eq!(found.content_disposition(), Some(headers[0].1), "{server:?}");
+        assert_eq!(found.content_encoding(), Some("gzip"));
+        assert_eq!((found.cache_control(), found.content_language()), (Some("no-store"), Some("de")));
+        assert_eq!(
+            found.metadata().and_then(|user| user.get("x-delete-at")).map(String::as_str),
+            Some("4102444800")
+        );
+        let changed = [("Content-Disposition", "inline"), ("X-Object-Meta-Mark", "m")];
+        site.swift.post_object("c", "described", &changed).await?;
+        site.sync().await?;
+        let found = head().await?;
+        assert_eq!(
+            (found.content_disposition(), found.content_language()),
+            (Some("inline"), None),
+            "{server:?}"
+        );
+    }
+    Ok(())
+}
