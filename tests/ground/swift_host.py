@@ -183,6 +183,7 @@ def call(function, arguments):
         "redirect_rings": redirect_rings,
         "copy_container_db": copy_container_db,
         "manage_shard_ranges": manage_shard_ranges,
+        "insert_rows": insert_rows,
     }
     return functions[function](**arguments)
 
@@ -239,6 +240,23 @@ def copy_container_db(source, target, new_id):
         if os.path.exists(leftover):
             os.unlink(leftover)
     os.rename(temporary, target)
+
+
+def insert_rows(database, count, size, etag, timestamp):
+    """Puts rows of objects that nobody has stored into a container database: o00000000, o00000001 and so on."""
+    from swift.container.backend import ContainerBroker
+
+    broker = ContainerBroker(database)
+    policy_index = broker.get_info()["storage_policy_index"]
+    for first in range(0, count, 10000):
+        broker.merge_items([
+            {
+                "name": "o%08d" % number, "created_at": timestamp, "size": size, "etag": etag,
+                "content_type": "application/octet-stream", "deleted": 0, "storage_policy_index": policy_index,
+                "ctype_timestamp": None, "meta_timestamp": None,
+            }
+            for number in range(first, min(first + 10000, count))
+        ])
 
 
 def manage_shard_ranges(arguments):

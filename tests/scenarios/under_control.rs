@@ -1,8 +1,10 @@
 //! Workers under a control plane: configuration without restarts, progress that is not theirs, true lag.
 
+mod audits;
 mod changes_live;
 mod holds_deletes;
 mod knows_the_lag;
+mod plans;
 mod remembers_for_nodes;
 mod tells_operators;
 

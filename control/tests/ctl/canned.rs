@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use swift_s3_proto::v1::audit_service_server::AuditServiceServer;
 use swift_s3_proto::v1::config_service_server::ConfigServiceServer;
 use swift_s3_proto::v1::status_service_server::StatusServiceServer;
 use swift_s3_proto::v1::{
-    ClusterStatus, ContainerStatus, FailureStatus, MappingStatus, NodeStatus, Revision,
+    ClusterStatus, CompareContainerResponse, ContainerStatus, FailureStatus, MappingStatus, NodeStatus,
+    Revision,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -26,6 +28,8 @@ pub(crate) struct Canned {
     pub(crate) revisions: Mutex<Vec<(Revision, String)>>,
     /// What nodes become when a configuration is applied.
     pub(crate) nodes_after_apply: Mutex<Option<Vec<NodeStatus>>>,
+    /// Pages of comparisons, each given once.
+    pub(crate) pages: Mutex<Vec<Result<CompareContainerResponse, Status>>>,
     pub(crate) token: Mutex<Option<String>>,
     pub(crate) asked: Mutex<Vec<String>>,
     /// Peers, each connection once.
@@ -116,6 +120,7 @@ impl CannedServer {
         }
         let served = builder
             .add_service(StatusServiceServer::with_interceptor(service.clone(), check.clone()))
+            .add_service(AuditServiceServer::with_interceptor(service.clone(), check.clone()))
             .add_service(ConfigServiceServer::with_interceptor(service, check))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(async move { served.await.unwrap() });

@@ -135,6 +135,46 @@ impl SwiftCluster {
         Ok(target)
     }
 
+    /// Puts rows `o00000000`, `o00000001` … into a container's database on every node, as of objects with this content that were
+    /// written at `timestamp`. The objects themselves are not there.
+    pub async fn insert_rows(
+        &self,
+        account: &str,
+        container: &str,
+        count: usize,
+        content: (u64, &str),
+        timestamp: &str,
+    ) -> Result<()> {
+        let (size, etag) = content;
+        for node in 0..self.nodes.len() {
+            let database = self.container_db_path(account, container, node)?;
+            let arguments = json!({"database": database, "count": count, "size": size, "etag": etag, "timestamp": timestamp});
+            self.host.call("insert_rows", arguments).await?;
+        }
+        Ok(())
+    }
+
+    /// Lists a container at one node's container server, page by page; answers how many objects it has.
+    pub async fn direct_listing(&self, account: &str, container: &str, node: usize) -> Result<usize> {
+        let node = self.node(node);
+        let client = self.direct_client(node, ServerKind::Container)?;
+        let (mut marker, mut count) = (String::new(), 0);
+        loop {
+            let path = format!(
+                "/{}/{}/{}?format=json&marker={}",
+                self.primary_device(node, &[account, container]),
+                self.partition(&[account, container]),
+                SwiftClient::encode(format!("{account}/{container}").as_bytes()),
+                SwiftClient::encode(marker.as_bytes())
+            );
+            let page = client.send_raw("GET", &path, &[], None).await?.success()?;
+            let entries: Vec<serde_json::Value> = serde_json::from_slice(&page.body)?;
+            let Some(last) = entries.last() else { return Ok(count) };
+            count += entries.len();
+            marker = last["name"].as_str().context("no name")?.to_owned();
+        }
+    }
+
     /// Shards a container into pieces of `rows_per_shard` rows and waits until the shards are listed in
     /// `.shards_<account>`.
     pub async fn shard_container(&self, account: &str, container: &str, rows_per_shard: u32) -> Result<()> {

@@ -149,7 +149,7 @@ impl Auditor {
             Err(why) => return pending(&why),
         };
         let row = suspect.local.as_ref().map(|row| row.modified);
-        if let Some(second) = by_local(suspect.kind, row, &local) {
+        if let Some(second) = by_local(suspect.kind, row, &local, now()) {
             return second;
         }
         match route.store.head(&route.keys.object_key(name)).await {
@@ -187,6 +187,7 @@ impl Auditor {
             deleted: newest.deleted_at.map(|at| at.with_offset(0)),
             is_opaque,
             is_selected,
+            was_archived: newest.deleted_at.is_some_and(|at| at.offset() > 0),
             is_unsure: newest.unreachable.saturating_mul(2) >= newest.asked,
         })
     }

@@ -96,6 +96,9 @@ impl Auditor {
         let name = ObjectName { account: &route.account, container: &route.container, object, policy_index };
         match self.local.newest(&name).await {
             Ok(newest) if newest.found.is_some() => Some("the object is here".to_owned()),
+            Ok(newest) if newest.deleted_at.is_some_and(|at| at.offset() > 0) => {
+                Some("it was archived once: the remote may hold the only copy".to_owned())
+            }
             Ok(newest) if newest.unreachable.saturating_mul(2) >= newest.asked => {
                 Some(format!("{} of {} object servers do not answer", newest.unreachable, newest.asked))
             }

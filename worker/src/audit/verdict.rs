@@ -143,6 +143,8 @@ pub struct LocalLook {
     pub is_selected: bool,
     /// Too few replicas answered.
     pub is_unsure: bool,
+    /// Its newest tombstone is not a user's: the local copy went after it was archived.
+    pub was_archived: bool,
 }
 
 /// What the remote says of a suspect, asked for it alone.
@@ -169,15 +171,30 @@ pub enum Second {
     Unwanted,
 }
 
+/// A delete is carried within this time, when nothing is behind.
+const CARRIED: Duration = Duration::from_secs(60);
+
 /// Judges a suspect by what the object servers say; `None` when the remote is to be asked too.
 #[must_use]
-pub fn by_local(kind: DifferenceKind, row: Option<Timestamp>, look: &LocalLook) -> Option<Second> {
+pub fn by_local(
+    kind: DifferenceKind,
+    row: Option<Timestamp>,
+    look: &LocalLook,
+    now: Timestamp,
+) -> Option<Second> {
     let pending = |why: &str| Some(Second::Is(DifferenceKind::Pending, why.to_owned()));
     if look.is_unsure {
         return pending("too few object servers answer");
     }
     match (kind, look.written, row) {
         (DifferenceKind::Extra, Some(_), _) => pending("the object is here; the container's listing lags"),
+        (DifferenceKind::Extra, None, _) if look.was_archived => {
+            let why = "archived once: the remote may hold the only copy";
+            Some(Second::Is(DifferenceKind::Kept, why.to_owned()))
+        }
+        (DifferenceKind::Extra, None, _) if look.deleted.is_some_and(|at| at.plus(CARRIED) > now) => {
+            pending("deleted a moment ago")
+        }
         (DifferenceKind::Extra, None, _) => None,
         (_, None, Some(row)) if look.deleted > Some(row) => {
             pending("deleted here; the container's listing lags")
@@ -296,20 +313,23 @@ mod tests {
         let row = here(100).modified;
         let sure = LocalLook { written: Some(row), is_selected: true, ..LocalLook::default() };
         let newer = Some(row.plus(Duration::from_secs(1)));
-        assert_eq!(by_local(Missing, Some(row), &sure), None);
-        assert_eq!(by_local(Extra, None, &LocalLook { written: None, ..sure.clone() }), None);
+        assert_eq!(by_local(Missing, Some(row), &sure, NOW), None);
+        assert_eq!(by_local(Extra, None, &LocalLook { written: None, ..sure.clone() }, NOW), None);
+        let archived = LocalLook { written: None, was_archived: true, ..sure.clone() };
+        assert!(matches!(by_local(Extra, None, &archived, NOW), Some(Second::Is(DifferenceKind::Kept, _))));
         for (kind, row, look) in [
             (Missing, Some(row), LocalLook { is_unsure: true, ..sure.clone() }),
             (Extra, None, sure.clone()),
+            (Extra, None, LocalLook { written: None, deleted: Some(NOW), ..sure.clone() }),
             (Different, Some(row), LocalLook { written: newer, ..sure.clone() }),
             (Missing, Some(row), LocalLook { written: None, deleted: newer, ..sure.clone() }),
             (Missing, Some(row), LocalLook { written: None, ..sure.clone() }),
         ] {
-            let second = by_local(kind, row, &look);
+            let second = by_local(kind, row, &look, NOW);
             assert!(matches!(second, Some(Second::Is(Pending, _))), "{look:?}: {second:?}");
         }
         let unselected = LocalLook { is_selected: false, ..sure };
-        assert_eq!(by_local(Missing, Some(row), &unselected), Some(Second::Unwanted));
+        assert_eq!(by_local(Missing, Some(row), &unselected, NOW), Some(Second::Unwanted));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Walk {
                 }
                 Step::Wants(Which::Remote) => {
                     let page = next(&mut self.remote).await.map_err(|why| failed("the remote", &why))?;
-                    self.requests += 1;
+                    self.requests += u64::from(!page.is_empty());
                     self.merge.add_remote(page);
                 }
                 step => {

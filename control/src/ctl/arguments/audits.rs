@@ -16,6 +16,9 @@ pub struct AuditArguments {
     /// Remember here how far it is, and go on from there
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub state: Option<PathBuf>,
+    /// Names in one request; how far it is is remembered after each
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub page: u32,
     /// After the comparison, have what is missing or different handled again
     #[arg(long)]
     pub repair: bool,

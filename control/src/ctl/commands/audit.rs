@@ -73,7 +73,7 @@ async fn audit(
     if state.is_done() {
         tell("this state is of a comparison that was finished; its result again:");
     } else {
-        walk(&server, &mut state, &mut names, output).await?;
+        walk(&server, arguments.page, &mut state, &mut names, output).await?;
     }
     show::summary(&state, output)?;
     if !arguments.repair {
@@ -115,6 +115,7 @@ fn only(mapping: &MappingStatus, asked: Option<&str>) -> Result<Option<String>, 
 /// Walks from where the state is to the end.
 async fn walk(
     server: &Connection,
+    max_names: u32,
     state: &mut State,
     names: &mut Names,
     output: &mut Output,
@@ -123,10 +124,10 @@ async fn walk(
     let mut progress = Progress::begin();
     if let Some(container) = state.place().only.clone() {
         state.enter(&container);
-        walk_container(server, state, names, &mut progress, output).await?;
+        walk_container(server, max_names, state, names, &mut progress, output).await?;
     } else {
         if state.is_inside() {
-            walk_container(server, state, names, &mut progress, output).await?;
+            walk_container(server, max_names, state, names, &mut progress, output).await?;
         }
         loop {
             let request = ListAccountRequest {
@@ -139,7 +140,7 @@ async fn walk(
             .await?;
             for container in &page.containers {
                 state.enter(container);
-                walk_container(server, state, names, &mut progress, output).await?;
+                walk_container(server, max_names, state, names, &mut progress, output).await?;
             }
             if page.is_done || page.containers.is_empty() {
                 break;
@@ -152,6 +153,7 @@ async fn walk(
 
 async fn walk_container(
     server: &Connection,
+    max_names: u32,
     state: &mut State,
     names: &mut Names,
     progress: &mut Progress,
@@ -163,6 +165,7 @@ async fn walk_container(
             account: state.place().account.clone(),
             container: state.container().to_owned(),
             start_after: state.start_after().to_owned(),
+            max_names,
             ..CompareContainerRequest::default()
         };
         let page = retrying(async || {

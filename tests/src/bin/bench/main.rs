@@ -6,15 +6,18 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
+mod audit;
 mod carry;
 mod control;
 
 const HELP: &str = "\
-swift-bench [carry|control] [--objects N] [--large N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
+swift-bench [carry|control|audit] [--names N] [--objects N] [--large N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
 
   carry           only what the worker carries
   control         only the control plane; needs neither Swift nor S3
+  audit           only the comparison of a whole container with its bucket
 
+  --names N       names in the container that is compared (100000)
   --objects N     small objects of 1 KiB (10000)
   --large N       large objects of 64 MiB (12)
   --containers N  containers watched by the idle worker (1000)
@@ -29,6 +32,7 @@ enum Part {
     All,
     Carry,
     Control,
+    Audit,
 }
 
 struct Arguments {
@@ -39,6 +43,7 @@ struct Arguments {
     changes: usize,
     rclone: bool,
     nodes: usize,
+    names: usize,
 }
 
 fn arguments() -> Result<Option<Arguments>> {
@@ -50,6 +55,7 @@ fn arguments() -> Result<Option<Arguments>> {
         changes: 200,
         rclone: true,
         nodes: 1_000,
+        names: 100_000,
     };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
@@ -57,6 +63,8 @@ fn arguments() -> Result<Option<Arguments>> {
         match name.as_str() {
             "carry" => parsed.part = Part::Carry,
             "control" => parsed.part = Part::Control,
+            "audit" => parsed.part = Part::Audit,
+            "--names" => parsed.names = number()?,
             "--objects" => parsed.objects = number()?,
             "--large" => parsed.large = number()?,
             "--containers" => parsed.containers = number()?,
@@ -77,11 +85,14 @@ async fn main() -> Result<()> {
         println!("{HELP}");
         return Ok(());
     };
-    if arguments.part != Part::Control {
+    if matches!(arguments.part, Part::All | Part::Carry) {
         carry::run(&arguments).await?;
     }
-    if arguments.part != Part::Carry {
+    if matches!(arguments.part, Part::All | Part::Control) {
         control::run(arguments.nodes).await?;
+    }
+    if matches!(arguments.part, Part::All | Part::Audit) {
+        audit::run(arguments.names).await?;
     }
     Ok(())
 }
