@@ -11,7 +11,7 @@ help: ## List the targets
 setup: ## Install what a fresh Debian 12 lacks for building and testing (minutes; seconds when nothing is missing)
 	@scripts/setup.sh
 
-BINARIES = swift-s3-sync swift-s3-control swift-s3ctl
+BINARIES = swift-s3-sync swift-s3-control swift-s3ctl swift-s3-verify
 
 build: ## Build the release binaries
 	cargo build --release -p swift-s3-worker -p swift-s3-control

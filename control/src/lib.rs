@@ -13,6 +13,7 @@
 //! | [`store`] | SQLite: one writer with group commit, readers beside it |
 //! | [`documents`] | configuration documents in the words of the contract |
 //! | [`ctl`] | the command line `swift-s3ctl` |
+//! | [`verify`] | proving that a remote can be used, for `swift-s3ctl` and `swift-s3-verify` |
 
 pub mod access;
 pub mod alerts;
@@ -34,4 +35,5 @@ pub mod store;
 pub mod time;
 pub mod transport;
 pub mod verdict;
+pub mod verify;
 pub mod workers;

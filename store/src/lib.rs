@@ -8,9 +8,11 @@
 //! * [`metering`]: counts of requests sent, by operation
 //! * [`s3`]: the provider for everything that speaks the S3 protocol
 //! * [`swift`]: the provider for OpenStack Swift
+//! * [`verify`]: proves that a remote can be used
 //!
-//! Called by the worker. Knows nothing of rings, container databases or the rules that choose what is copied; it carries
-//! out one request at a time, says precisely how that ended, and never repeats an upload on its own.
+//! Called by the worker and, for [`verify`], by the operators' tools. Knows nothing of rings, container databases or the
+//! rules that choose what is copied; it carries out one request at a time, says precisely how that ended, and never
+//! repeats an upload on its own.
 
 pub mod body;
 pub mod error;
@@ -21,6 +23,7 @@ pub mod object_store;
 pub mod s3;
 pub mod swift;
 pub mod swift_account;
+pub mod verify;
 
 pub use body::{Body, BoxError};
 pub use error::{ErrorKind, StoreError};

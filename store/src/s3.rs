@@ -3,6 +3,7 @@
 //! [`open`] settles once what is the same for every request to a bucket (style, region, endpoint, credentials,
 //! connections). Uploads then go through `direct_put`, everything else through the SDK; both share all of that.
 
+mod buckets;
 mod classify;
 mod credentials;
 mod direct_put;
@@ -40,6 +41,7 @@ use crate::s3::listing::Lister;
 use crate::s3::transport::Transport;
 use crate::swift_account::SwiftAccount;
 
+pub use crate::s3::buckets::list_buckets;
 pub use crate::s3::style::RequestStyle;
 
 /// The remote copies up to 5 GiB before it answers.

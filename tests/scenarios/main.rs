@@ -16,6 +16,7 @@ mod survives_faults;
 mod swift_provider;
 mod trial;
 mod under_control;
+mod verifies_remotes;
 mod worker_state;
 
 use swift_s3_tests::swift_cluster::{SharedCluster, SwiftOptions};

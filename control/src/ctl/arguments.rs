@@ -122,6 +122,8 @@ pub enum Command {
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = super::units::parse_duration)]
         interval: std::time::Duration,
     },
+    /// Prove that a remote can be used, without any control plane: writes, reads and removes a test object
+    Verify(Box<crate::verify::VerifyArguments>),
     /// Print the completion script of a shell
     Completion {
         /// Which shell

@@ -10,6 +10,7 @@ mod lists;
 mod plan;
 mod status;
 mod switches;
+mod verify;
 mod watch;
 
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub async fn run(command: &Command, settings: &Settings, output: &mut Output) ->
                 }
             }
         }
+        Command::Verify(arguments) => verify::run(arguments, output).await,
         Command::Completion { shell } => super::arguments::write_completion(*shell, &mut std::io::stdout()),
         _ => run_simple(command, &Connection::open(settings).await?, output).await,
     }

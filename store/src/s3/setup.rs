@@ -62,6 +62,17 @@ pub(crate) async fn build(settings: &S3Settings, style: RequestStyle) -> Result<
     })
 }
 
+/// A client that asks about no bucket in particular.
+pub(crate) async fn service_client(settings: &S3Settings) -> Result<Client, StoreError> {
+    let mut settings = settings.clone();
+    settings.remote.bucket.clear();
+    let style = RequestStyle::of(&settings.remote);
+    let surroundings = Surroundings::look(&settings, &style).await;
+    let endpoint = resolve(&settings, &style, &surroundings).await?;
+    let transport = Transport::new(&settings, endpoint.url(), &style.user_agent)?;
+    Ok(Client::from_conf(sdk_config(&settings, &surroundings, &endpoint, &transport)))
+}
+
 fn invalid(message: &str) -> StoreError {
     StoreError::named(ErrorKind::Invalid, "open").with_message(Some(message))
 }
@@ -125,7 +136,7 @@ async fn resolve(
     let remote = &settings.remote;
     let endpoint = remote.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
     let params = Params::builder()
-        .bucket(&remote.bucket)
+        .set_bucket(Some(remote.bucket.clone()).filter(|bucket| !bucket.is_empty()))
         .region(&surroundings.region)
         .set_endpoint(endpoint.map(str::to_owned))
         .force_path_style(style.path_style)

@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounter};
 use crate::swift::auth::{Auth, Login};
 use crate::swift::classify;
-use crate::swift::request::Call;
+use crate::swift::request::{Call, Target};
 use crate::swift::wire::{Wire, WireError};
 
 /// A token is renewed this long before it expires, or after nine tenths of its life if that is later.
@@ -160,7 +160,7 @@ impl Session {
         call: &Call,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, WireError> {
-        self.counter.count(operation_of(&call.method));
+        self.counter.count(operation_of(call));
         self.wire.send(request).await
     }
 
@@ -237,12 +237,13 @@ fn login_kind(status: u16) -> ErrorKind {
 }
 
 /// What a request counts as.
-fn operation_of(method: &Method) -> Operation {
-    match *method {
+fn operation_of(call: &Call) -> Operation {
+    match call.method {
         Method::HEAD => Operation::Head,
         Method::PUT => Operation::Put,
         Method::POST => Operation::Copy,
         Method::DELETE => Operation::Delete,
+        _ if matches!(call.target, Target::Object { .. }) => Operation::Get,
         _ => Operation::List,
     }
 }

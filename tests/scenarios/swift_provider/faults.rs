@@ -1,10 +1,13 @@
 //! Clusters that fail: what is sent again, what the caller is told, and what is never stored.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use http_body_util::BodyExt as _;
 use swift_s3_store::{ErrorKind, swift};
 use swift_s3_tests::fault_proxy::{Fault, Network, Rule};
 use swift_s3_tests::swift_client::generated_pieces;
+use swift_s3_tests::wait;
 
 use super::{content, metadata, put_of, remote};
 
@@ -80,7 +83,7 @@ async fn a_download_that_breaks_off_says_so() -> Result<()> {
     assert!(got.body.collect().await.is_err());
     assert_eq!(content(&*store, "c/o", None).await?, whole);
     // Part of a listing is no listing.
-    remote.faults.inject(Rule::new(Fault::TruncateAnswer(20)).method("GET").times(1));
+    remote.faults.inject(Rule::new(Fault::TruncateAnswer(20)).method("GET"));
     assert_eq!(store.list("c/", None, 10).await.expect_err("half a page").kind(), ErrorKind::Unavailable);
     Ok(())
 }
@@ -99,7 +102,8 @@ async fn a_cluster_that_is_away_is_unavailable_and_comes_back() -> Result<()> {
         let fresh = swift::open(&remote.settings()).await?;
         assert_eq!(fresh.check().await.expect_err("away").kind(), ErrorKind::Unavailable);
         remote.faults.heal();
-        store.put("c/o", put_of("x", metadata(&[], &[]))).await?;
+        let put = async || store.put("c/o", put_of("x", metadata(&[], &[]))).await;
+        wait::until("an upload", Duration::from_secs(30), put).await?;
     }
     Ok(())
 }

@@ -4,8 +4,7 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use swift_s3_store::{ErrorKind, swift};
 use swift_s3_tests::fault_proxy::{Fault, Rule};
-use swift_s3_tests::swift_client::SwiftClient;
-use swift_s3_tests::swift_remote::{KEY, RESELLER_ADMIN, SwiftRemote};
+use swift_s3_tests::swift_remote::{RESELLER_ADMIN, SwiftRemote};
 
 use super::{content, everything, metadata, put_of, remote};
 
@@ -100,19 +99,5 @@ async fn another_account_is_used_before_and_after_a_new_login() -> Result<()> {
     settings.remote.remote_account = Some("AUTH_test".to_owned());
     let error = swift::open(&settings).await?.head("c/o").await.expect_err("somebody else's account");
     assert_eq!((error.kind(), error.status()), (ErrorKind::Denied, Some(403)));
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_token_revoked_by_the_cluster_is_replaced() -> Result<()> {
-    let (remote, store) = remote().await?;
-    remote.swift.put_container("c").await?;
-    store.head("c/none").await?;
-    // TempAuth makes a new token, and forgets the old one, when it is asked with this header by the user.
-    let client = SwiftClient::new(&remote.cluster.proxy_url(), "", None)?;
-    let headers = [("X-Auth-User", remote.user()), ("X-Auth-Key", KEY), ("X-Auth-New-Token", "true")];
-    client.send_raw("GET", "/auth/v1.0", &headers, None).await?.success()?;
-    assert_eq!(store.head("c/none").await?, None);
-    assert_eq!(logins(&remote), 2);
     Ok(())
 }
