@@ -182,9 +182,11 @@ impl Steps<'_> {
         let account = store.swift().ok_or("Containers are made and removed with the swift protocol only")?;
         let create = async {
             let created = account.ensure_container(TEST_CONTAINER, plan.storage_policy.as_deref()).await;
-            created.map_err(|error| match error.message() {
-                Some(message) => format!("Failed to create container: {}: {message}", status(&error)),
-                None => format!("Failed to create container: {}", status(&error)),
+            created.map_err(|error| match (error.status(), error.message()) {
+                (Some(_), Some(message)) => {
+                    format!("Failed to create container: {}: {message}", status(&error))
+                }
+                _ => format!("Failed to create container: {}", status(&error)),
             })
         };
         let created = self.step(format!("create container {TEST_CONTAINER}"), create).await?;
@@ -236,12 +238,12 @@ impl Steps<'_> {
             Err((message, false)) => return Err(message),
             Err((message, true)) => {
                 // Nobody knows whether it is there.
-                let removed = self.delete(&*store, &key).await;
+                let removed = self.delete(&*store, &key, "may be").await;
                 return Err(removed.err().map_or(message.clone(), |error| format!("{message}\n{error}")));
             }
         };
         let tried = self.try_object(&*store, &key, &etag, &layout.listing_prefix(container)).await;
-        let deleted = self.delete(&*store, &key).await;
+        let deleted = self.delete(&*store, &key, "is").await;
         match (tried, deleted) {
             (Err(tried), Err(deleted)) => Err(format!("{tried}\n{deleted}")),
             (tried, deleted) => tried.and(deleted),
@@ -277,11 +279,15 @@ impl Steps<'_> {
         self.step("list objects", first_key(store, prefix)).await.map(|_| ())
     }
 
-    async fn delete(&mut self, store: &dyn ObjectStore, key: &str) -> Result<(), String> {
+    /// `left` says how sure it is that a failure leaves the object behind.
+    async fn delete(&mut self, store: &dyn ObjectStore, key: &str, left: &str) -> Result<(), String> {
         let delete = async {
             let deleted = store.delete(key).await;
             deleted.map_err(|error| {
-                format!("Unexpected status code checking DELETE: {}; {key} is left behind", status(&error))
+                format!(
+                    "Unexpected status code checking DELETE: {}; {key} {left} left behind",
+                    status(&error)
+                )
             })
         };
         self.step(format!("delete {key}"), delete).await
@@ -306,8 +312,13 @@ fn may_have_worked(error: &StoreError) -> bool {
 
 /// `404 Not Found`, or what went wrong when there was no answer.
 fn status(error: &StoreError) -> String {
-    let known = error.status().and_then(|status| StatusCode::from_u16(status).ok());
-    known.map_or_else(|| error.to_string(), |status| status.to_string())
+    if let Some(status) = error.status().and_then(|status| StatusCode::from_u16(status).ok()) {
+        return status.to_string();
+    }
+    match error.message() {
+        Some(message) => format!("no answer: {message}"),
+        None => error.to_string(),
+    }
 }
 
 fn test_metadata() -> RemoteMetadata {

@@ -2,6 +2,7 @@
 
 mod containers;
 mod faults;
+mod keystone;
 mod large_objects;
 mod objects;
 mod tokens;

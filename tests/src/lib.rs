@@ -32,6 +32,7 @@
 //! | [`site`] | everything for one scenario in one call; sites on a shared cluster have an account each |
 //! | [`swift_cluster`] | a cluster, its nodes, daemons, databases; stop, freeze, shard, copy, redirect |
 //! | [`swift_remote`] | a second cluster as the remote, behind a fault proxy |
+//! | [`keystone`] | a Keystone, with projects and users |
 //! | [`swift_client`] | byte-exact requests to proxies and storage servers |
 //! | [`s3_servers`], [`s3_client`] | four S3 servers by different authors, and what tests ask them |
 //! | [`fault_proxy`] | counts requests and breaks them: by rule, or the network as a whole |
@@ -47,6 +48,7 @@
 pub mod compare;
 pub mod control_process;
 pub mod fault_proxy;
+pub mod keystone;
 pub mod leash;
 pub mod operation;
 pub mod ports;

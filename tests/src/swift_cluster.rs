@@ -25,6 +25,7 @@ use crate::wait;
 mod configuration;
 mod databases;
 mod host;
+mod keystone_proxy;
 mod node;
 mod placement;
 mod shared;

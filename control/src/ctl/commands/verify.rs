@@ -31,7 +31,7 @@ pub(super) async fn run(arguments: &VerifyArguments, output: &mut Output) -> Res
     if output.format() == Format::Json {
         output.json(&json!({ "ok": proven.is_ok(), "steps": steps }))?;
     }
-    proven.map(|()| Exit::Done).map_err(Failure::failed)
+    proven.map(|()| Exit::Done).map_err(|message| Failure::failed(message.replace('\n', "; ")))
 }
 
 fn document(step: &Step) -> Value {
