@@ -58,6 +58,8 @@ pub struct SyncConfig {
     pub enumerator_workers: usize,
     /// `verification_slack`: age from which a row that another node owns is checked. Minutes in the file.
     pub verification_slack: Duration,
+    /// `stale_upload_age`: an upload in parts to which nothing was added for this long is given up; zero for never.
+    pub stale_upload_age: Duration,
     /// `swift_bind_ip`: the addresses by which this node is known in the ring; empty for every local address.
     pub swift_bind_ip: Vec<IpAddr>,
     /// `internal_url`: an `http` URL of a Swift proxy that asks for no credentials.
@@ -222,6 +224,7 @@ impl fmt::Debug for SyncConfig {
             .field("workers", &self.workers)
             .field("enumerator_workers", &self.enumerator_workers)
             .field("verification_slack", &self.verification_slack)
+            .field("stale_upload_age", &self.stale_upload_age)
             .field("swift_bind_ip", &self.swift_bind_ip)
             .field("internal_url", &self.internal_url)
             .field("log_file", &self.log_file)

@@ -520,3 +520,50 @@ async fn a_bucket_without_rules_gets_ours() {
     assert_eq!(element(&rules[0], "Days"), ["7"]);
     assert_eq!(element(&rules[0], "Status"), ["Enabled"]);
 }
+
+#[tokio::test]
+async fn only_our_expiration_goes_and_the_rest_of_the_document_stays() {
+    let server = serve(|request, _| match request.method.as_str() {
+        "GET" => Answer::new(200).body(RULES),
+        _ => Answer::new(200),
+    })
+    .await;
+    let store = open_at(&server).await;
+    // Neither a rule of another name nor one that covers only some of the keys is ours.
+    for prefix in ["tmp/", "logs/", "p", "p/below/", ""] {
+        assert!(!store.clear_expiration(prefix).await.unwrap(), "{prefix}");
+    }
+    assert!(server.captured().iter().all(|request| request.method == "GET"));
+    assert!(store.clear_expiration("p/").await.unwrap());
+    let sent = server.captured().pop().unwrap();
+    assert!(sent.header("content-md5").is_some());
+    let text = String::from_utf8(sent.body).unwrap();
+    let rules = element(&text, "Rule");
+    assert_eq!(rules.len(), 3, "{text}");
+    // What somebody added to our rule stays, without the expiration.
+    assert!(rules[2].contains("<ID>p/</ID>") && rules[2].contains("<DaysAfterInitiation>1</"), "{text}");
+    assert!(!rules[2].contains("Expiration>"), "{text}");
+    assert!(rules[0].contains("<Key>k</Key>") && rules[1].contains("<Days>3</Days>"), "{text}");
+}
+
+#[tokio::test]
+async fn the_last_rule_goes_with_the_whole_configuration() {
+    let rule = "<LifecycleConfiguration><Rule><ID>p/</ID><Filter><Prefix>p/</Prefix></Filter>\
+        <Status>Enabled</Status><Expiration><Days>10</Days></Expiration></Rule></LifecycleConfiguration>";
+    let server = serve(move |request, _| match request.method.as_str() {
+        "GET" => Answer::new(200).body(rule),
+        _ => Answer::new(204),
+    })
+    .await;
+    let store = open_at(&server).await;
+    assert!(store.clear_expiration("p/").await.unwrap());
+    let sent = server.captured().pop().unwrap();
+    assert_eq!((sent.method.as_str(), sent.query()), ("DELETE", "lifecycle"));
+    assert_eq!((store.requests().lifecycle, store.requests().delete), (2, 0));
+
+    let server = serve(|_, _| Answer::error(404, "NoSuchLifecycleConfiguration", "none")).await;
+    assert!(!open_at(&server).await.clear_expiration("p/").await.unwrap());
+    let server = serve(|_, _| Answer::error(501, "NotImplemented", "none")).await;
+    let error = open_at(&server).await.clear_expiration("p/").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}

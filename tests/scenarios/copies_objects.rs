@@ -1,11 +1,13 @@
 //! PUT, overwrite, POST and DELETE of plain objects arrive in S3, and nothing is done that need not be.
 
 mod choices;
+mod expiration;
 mod links;
 mod local_reads;
 mod metadata;
 mod names;
 mod requests;
+mod storage_classes;
 
 use std::time::Duration;
 

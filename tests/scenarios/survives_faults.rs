@@ -3,4 +3,5 @@
 mod killed_workers;
 mod many_objects;
 mod remote_outages;
+mod stale_uploads;
 mod swift_outages;

@@ -3,7 +3,8 @@
 //! Pure and total. The caller gathers the facts in the order that costs least (see [`crate::transfer`]) and carries the answer out.
 
 use swift_s3_policy::{
-    MAX_KEY_BYTES, MAX_USER_METADATA_BYTES, RemoteMetadata, Timestamp, same_meaning, user_metadata_bytes,
+    ArchivedMetadata, MAX_KEY_BYTES, MAX_USER_METADATA_BYTES, RemoteMetadata, Timestamp, same_meaning,
+    user_metadata_bytes,
 };
 
 use crate::reason::{Failure, Reason};
@@ -50,8 +51,8 @@ pub enum Remote<'a> {
         length: u64,
         /// Its metadata as on the wire.
         metadata: &'a RemoteMetadata,
-        /// True when it lies in a class from which it cannot be copied in place.
-        archived_class: bool,
+        /// Set when it lies in an archive, where it cannot be copied in place: what is to be done then.
+        archived: Option<ArchivedMetadata>,
         /// Set when its ETag is not the MD5 of its content (encryption with a managed key).
         opaque: Option<OpaqueContent>,
     },
@@ -75,6 +76,8 @@ pub enum Action {
     UpdateMetadata,
     /// Both sides agree.
     Nothing,
+    /// The content agrees and the metadata do not, and that is how the mapping wants it. The local copy must stay.
+    Keep,
     /// It cannot be carried.
     Refuse(Failure),
 }
@@ -87,7 +90,7 @@ pub fn decide(key: &str, local: &Local<'_>, remote: &Remote<'_>) -> Action {
     }
     match remote {
         Remote::NotAsked | Remote::Absent => Action::Put,
-        Remote::Present { etag, length, metadata, archived_class, opaque } => {
+        Remote::Present { etag, length, metadata, archived, opaque } => {
             let same_content = match opaque {
                 None => etag.eq_ignore_ascii_case(local.etag),
                 Some(opaque) => opaque.stored_after_write && !opaque.must_be_proven,
@@ -96,10 +99,12 @@ pub fn decide(key: &str, local: &Local<'_>, remote: &Remote<'_>) -> Action {
                 Action::Put
             } else if same_meaning(local.metadata, metadata) {
                 Action::Nothing
-            } else if *archived_class {
-                Action::Put
             } else {
-                Action::UpdateMetadata
+                match archived {
+                    None => Action::UpdateMetadata,
+                    Some(ArchivedMetadata::Upload) => Action::Put,
+                    Some(ArchivedMetadata::Keep) => Action::Keep,
+                }
             }
         }
     }
@@ -201,26 +206,35 @@ mod tests {
     #[test]
     fn table_of_plain_objects() {
         let (red, blue) = (metadata("red"), metadata("blue"));
-        let present = |etag, length, metadata, archived_class| Remote::Present {
+        let present = |etag, length, metadata, is_archived: bool| Remote::Present {
             etag,
             length,
             metadata,
-            archived_class,
+            archived: is_archived.then_some(ArchivedMetadata::Upload),
             opaque: None,
         };
         let opaque = |stored_after_write, must_be_proven| Remote::Present {
             etag: "opaque",
             length: 5,
             metadata: &red,
-            archived_class: false,
+            archived: None,
             opaque: Some(OpaqueContent { stored_after_write, must_be_proven }),
         };
         let upper = MD5.to_uppercase();
+        let kept = |metadata| Remote::Present {
+            etag: MD5,
+            length: 5,
+            metadata,
+            archived: Some(ArchivedMetadata::Keep),
+            opaque: None,
+        };
         let table = [
             ("fresh row", Remote::NotAsked, Action::Put),
             ("absent", Remote::Absent, Action::Put),
             ("equal", present(MD5, 5, &red, false), Action::Nothing),
             ("equal, spelled in upper case", present(&upper, 5, &red, false), Action::Nothing),
+            ("equal in an archive that is kept", kept(&red), Action::Nothing),
+            ("other metadata in an archive that is kept", kept(&blue), Action::Keep),
             ("equal in an archive class", present(MD5, 5, &red, true), Action::Nothing),
             ("other content", present("0123", 5, &red, false), Action::Put),
             ("same digest, other length", present(MD5, 6, &red, false), Action::Put),

@@ -9,7 +9,8 @@
 //!    [`hashing_body`] proving the bytes on their way.
 //! 4. [`memory`] keeps progress on this node or in the control plane, [`lag`] counts what is left, [`valve`] holds a burst of deletes,
 //!    [`board`] shows what is going on, and [`control`] talks to the control plane.
-//! 5. [`swift`] is everything that touches the local cluster, [`remote`] what is shared of the remote stores.
+//! 5. [`sweep`] gives up uploads that killed workers left.
+//! 6. [`swift`] is everything that touches the local cluster, [`remote`] what is shared of the remote stores.
 
 pub mod audit;
 pub mod board;
@@ -34,6 +35,7 @@ pub mod secrets;
 pub mod segment_use;
 pub mod startup;
 pub mod status_file;
+pub mod sweep;
 pub mod swift;
 pub mod transfer;
 pub mod valve;

@@ -4,6 +4,7 @@ mod expiration;
 mod follow;
 mod orders;
 mod prune;
+mod sweeping;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use crate::watch::Watcher;
 use expiration::Expirations;
 use orders::Obeyed;
 pub use orders::{Order, Switch};
+use sweeping::Sweeping;
 
 /// Passes of one feed start at least this far apart: rows that come in a burst are then read together.
 const MIN_PASS_INTERVAL: Duration = Duration::from_millis(50);
@@ -93,6 +95,7 @@ pub struct Scheduler {
     identities: HashMap<usize, HashMap<String, String>>,
     sole: HashSet<usize>,
     expirations: Expirations,
+    sweeping: Sweeping,
     ends: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     passes: JoinSet<()>,
     stop: CancellationToken,
@@ -149,6 +152,7 @@ impl Scheduler {
         };
         let sole = follow::sole_targets(&parts.config);
         let mapping_ids = parts.config.mapping_ids();
+        let sweeping = Sweeping::new(parts.config.stale_upload_age);
         let mut scheduler = Self {
             settings: settings(&parts.config, parts.once),
             enumerators: Arc::new(Semaphore::new(parts.config.enumerator_workers)),
@@ -171,6 +175,7 @@ impl Scheduler {
             identities: HashMap::new(),
             sole,
             expirations: Expirations::default(),
+            sweeping,
             ends: mpsc::channel(ENDS),
             passes: JoinSet::new(),
             stop: CancellationToken::new(),
@@ -256,6 +261,7 @@ impl Scheduler {
                     None => self.check_all(),
                 },
                 () = sleep_until(next_due), if next_due.is_some() => self.start_due(),
+                () = sleep_until(self.sweeping.due()) => self.sweep(),
                 Some((key, end)) = self.ends.1.recv() => if self.ended(&key, end) {
                     // Its place may be for a feed with other credentials or another position in the ring.
                     poll.reset_immediately();

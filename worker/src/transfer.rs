@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swift_s3_daemon::statsd::Counters;
-use swift_s3_policy::{KeyMapping, Mapping, RemoteMetadata, Timestamp, statsd_name, to_remote};
+use swift_s3_policy::{
+    ArchivedMetadata, KeyMapping, Mapping, RemoteMetadata, Timestamp, statsd_name, to_remote,
+};
 use swift_s3_store::{ErrorKind, ObjectStore, StoreError};
 
 use crate::hashing_body::BodyError;
@@ -93,6 +95,20 @@ impl Route {
     }
 }
 
+impl Route {
+    /// The class that new remote objects are stored in.
+    #[must_use]
+    pub fn storage_class(&self) -> Option<&str> {
+        self.mapping.remote.s3()?.storage_class.as_deref()
+    }
+
+    /// What a change of metadata alone does to a remote object that is archived.
+    #[must_use]
+    pub fn archived_metadata(&self) -> ArchivedMetadata {
+        self.mapping.remote.s3().map(|remote| remote.archived_metadata).unwrap_or_default()
+    }
+}
+
 /// What is known about the remote side of a row before it is handled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hint {
@@ -122,6 +138,8 @@ pub enum Outcome {
     MetadataUpdated,
     /// Both sides agreed already.
     AlreadyThere,
+    /// Only the metadata differ, and the remote object is archived and left as it is.
+    Kept,
     /// The remote object is gone.
     Deleted,
     /// The mapping does not want it: excluded, not selected, or deletes are not propagated.

@@ -21,6 +21,8 @@ const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_WORKERS: usize = 10;
 const MAX_WORKERS: u32 = 1024;
 const DEFAULT_VERIFICATION_SLACK: Duration = Duration::from_secs(60 * 60);
+/// Longer than any transfer of one part takes.
+const DEFAULT_STALE_UPLOAD_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const DEFAULT_SYSLOG_PORT: u16 = 514;
 const DEFAULT_STATSD_PORT: u16 = 8125;
 
@@ -28,7 +30,7 @@ const PATH_RULE: &str = "a path";
 const CHUNK_RULE: &str = "a whole number from 1 to 4294967295";
 const HOST_RULE: &str = "the name or address of a host";
 
-pub(crate) const KEYS: [&str; 26] = [
+pub(crate) const KEYS: [&str; 27] = [
     "bulk_process",
     "containers",
     "devices",
@@ -46,6 +48,7 @@ pub(crate) const KEYS: [&str; 26] = [
     "migrations",
     "migrator_settings",
     "poll_interval",
+    "stale_upload_age",
     "statsd_host",
     "statsd_port",
     "statsd_prefix",
@@ -82,6 +85,7 @@ pub(super) fn read(section: &mut Section<'_>, purpose: Purpose) -> Option<(SyncC
     let workers = read_workers(section, "workers");
     let enumerator_workers = read_workers(section, "enumerator_workers");
     let verification_slack = section.span("verification_slack", Unit::Minutes);
+    let stale_upload_age = section.span("stale_upload_age", Unit::Seconds);
     let swift_bind_ip = read_bind_addresses(section);
     let internal_url = read_internal_url(section);
     let log_file = section.file_path("log_file").map(PathBuf::from);
@@ -112,6 +116,7 @@ pub(super) fn read(section: &mut Section<'_>, purpose: Purpose) -> Option<(SyncC
         workers,
         enumerator_workers,
         verification_slack: verification_slack.unwrap_or(DEFAULT_VERIFICATION_SLACK),
+        stale_upload_age: stale_upload_age.unwrap_or(DEFAULT_STALE_UPLOAD_AGE),
         swift_bind_ip,
         internal_url,
         log_file,

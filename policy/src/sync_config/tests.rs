@@ -58,6 +58,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!(config.poll_interval, Duration::from_secs(5));
     assert_eq!((config.workers, config.enumerator_workers), (10, 10));
     assert_eq!(config.verification_slack, Duration::from_secs(3600));
+    assert_eq!(config.stale_upload_age, Duration::from_secs(86_400));
     assert!(config.swift_bind_ip.is_empty());
     assert_eq!((config.log_level, config.log_format), (LogLevel::Info, LogFormat::Text));
     assert!(config.log_file.is_none() && config.syslog.is_none() && config.statsd.is_none());
@@ -92,7 +93,7 @@ fn a_full_configuration_of_the_predecessor_is_understood() {
         "migrations": [],
         "migrator_settings": {"items_chunk": 1000, "status_file": "/s", "log_file": "/l"},
         "log_file": "/var/log/sync.log", "log_level": "DEBUG", "poll_interval": 0.5,
-        "workers": 1, "enumerator_workers": 1024, "verification_slack": 1.5,
+        "workers": 1, "enumerator_workers": 1024, "verification_slack": 1.5, "stale_upload_age": 0,
         "swift_bind_ip": "127.0.0.2", "swift_dir": "/opt/swift", "bulk_process": false,
         "syslog": {"host": "log.example", "proto": "tcp"},
         "statsd_host": "stats", "statsd_prefix": "site", "http_proxy": "http://u:p@proxy:1",
@@ -101,6 +102,7 @@ fn a_full_configuration_of_the_predecessor_is_understood() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(config.poll_interval, Duration::from_millis(500));
     assert_eq!(config.verification_slack, Duration::from_secs(90));
+    assert_eq!(config.stale_upload_age, Duration::ZERO);
     assert_eq!((config.workers, config.enumerator_workers), (1, 1024));
     assert_eq!(config.swift_bind_ip, ["127.0.0.2".parse::<IpAddr>().unwrap()]);
     assert_eq!((config.log_level, config.log_format), (LogLevel::Debug, LogFormat::Json));

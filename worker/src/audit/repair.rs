@@ -208,7 +208,8 @@ fn told(object: String, end: AgainEnd) -> RepairResult {
         Outcome::MetadataUpdated => (RepairOutcome::Updated, 0),
         Outcome::AlreadyThere => (RepairOutcome::Equal, 0),
         Outcome::Deleted => (RepairOutcome::Deleted, 0),
-        Outcome::NotWanted => (RepairOutcome::NotWanted, 0),
+        // Different metadata in an archive, and that is how the mapping wants it.
+        Outcome::Kept | Outcome::NotWanted => (RepairOutcome::NotWanted, 0),
         Outcome::Superseded => (RepairOutcome::Superseded, 0),
     };
     RepairResult { bytes, ..result(object, outcome, String::new()) }

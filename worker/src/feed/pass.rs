@@ -401,7 +401,7 @@ impl<'a> Pass<'a> {
             }
             Outcome::MetadataUpdated => self.tally.updated += 1,
             Outcome::Deleted => self.tally.deleted += 1,
-            Outcome::AlreadyThere | Outcome::NotWanted | Outcome::Superseded => {}
+            Outcome::AlreadyThere | Outcome::Kept | Outcome::NotWanted | Outcome::Superseded => {}
         }
     }
 

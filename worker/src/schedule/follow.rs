@@ -83,6 +83,7 @@ impl Scheduler {
             let same = Arc::ptr_eq(&entry.feed.remote, &remote)
                 && entry.feed.mapping.id == id
                 && entry.feed.route.mapping.delete_limit == mapping.delete_limit
+                && entry.feed.route.mapping.remote == mapping.remote
                 && entry.feed.source.own == found.source.own
                 && entry.feed.source.place == found.source.place;
             if same && !entry.retired {

@@ -122,6 +122,7 @@ impl Scheduler {
         self.identities.clear();
         self.sole = follow::sole_targets(&self.config);
         self.expirations = Expirations::default();
+        self.sweeping.keep_current(self.config.stale_upload_age);
         self.prune = true;
         self.board.retain_mappings(&self.mapping_ids);
         self.keep_switches_current();

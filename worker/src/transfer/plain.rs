@@ -68,7 +68,7 @@ impl Transfer {
                 etag: &object.etag,
                 length: object.length,
                 metadata: &object.metadata,
-                archived_class: object.archived,
+                archived: object.archived.then(|| route.archived_metadata()),
                 opaque: object.kms.then(|| OpaqueContent {
                     stored_after_write: stored_after(object.last_modified, row.timestamps.data),
                     must_be_proven: !route.mapping.retain_local,
@@ -85,6 +85,15 @@ impl Transfer {
         let outcome = match action {
             Action::Refuse(failure) => return Err(Trouble::Row(failure)),
             Action::Nothing => Outcome::AlreadyThere,
+            Action::Keep => {
+                tracing::info!(object = %row.name, container = %route.container, key,
+                    "the remote object is archived and keeps its metadata, as configured; the local copy stays");
+                return Ok(Done {
+                    outcome: Outcome::Kept,
+                    archived: false,
+                    carried: newer_than_row(&head, row),
+                });
+            }
             Action::Put => return self.reopen_and_put(route, row, &key).await,
             Action::UpdateMetadata => {
                 match route.store.replace_metadata(&key, &head.etag, &metadata, class).await {
@@ -164,7 +173,7 @@ impl Transfer {
             content_md5: md5,
             metadata,
             body: body::from_body(HashingBody::new(source, head.length, md5, Arc::clone(&read))),
-            storage_class: None,
+            storage_class: route.storage_class().map(str::to_owned),
         };
         let receipt = route.store.put(key, put).await?;
         check_receipt(&head, md5.is_some(), &receipt)?;
