@@ -7,6 +7,7 @@
 //! | [`key_mapping`] | which S3 key an object, and its large-object manifest, has |
 //! | [`metadata_mapping`] | how Swift headers become S3 metadata, and when two sets mean the same |
 //! | [`segments`] | which containers hold segments of large objects, by their names |
+//! | [`swift_layout`] | how objects, segments and containers lie on another Swift cluster |
 //! | [`selection`], [`exclude`] | which objects a mapping is about |
 //! | [`large_object`] | what a large object consists of, its parts on the remote, and its companion |
 //! | [`lifecycle`] | what to do with a bucket's expiration rules |
@@ -34,6 +35,7 @@ pub mod secret;
 pub mod segments;
 pub mod selection;
 pub mod share;
+pub mod swift_layout;
 pub mod sync_config;
 pub mod timestamp;
 
