@@ -6,8 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use swift_s3_policy::{CredentialSource, Remote, S3Remote};
-use swift_s3_store::{ObjectStore, S3Settings, StaticCredentials, StoreError};
+use swift_s3_policy::{CredentialSource, Remote, S3Remote, SwiftRemote};
+use swift_s3_store::{
+    ObjectStore, S3Settings, StaticCredentials, StoreError, SwiftCredentials, SwiftSettings,
+};
 use tokio::time::Instant;
 
 use crate::secrets::{SecretError, resolve};
@@ -98,9 +100,6 @@ pub enum OpenError {
     /// The client cannot be made.
     #[error("could not open the remote store: {0}")]
     Store(#[from] StoreError),
-    /// Not yet.
-    #[error("Swift remotes are not served yet")]
-    NotServed,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -140,6 +139,24 @@ async fn open_s3(
     swift_s3_store::open(&settings).await
 }
 
+async fn open_swift(
+    remote: &SwiftRemote,
+    target: &Target,
+    max_connections: usize,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let (user, key, _) = target.credentials.clone().unwrap_or_default();
+    let settings = SwiftSettings {
+        remote: remote.clone(),
+        credentials: SwiftCredentials { user, key },
+        // Mappings share the account, and a container that is missing is created.
+        container: None,
+        http_proxy: target.proxies.0.clone(),
+        https_proxy: target.proxies.1.clone(),
+        max_connections,
+    };
+    swift_s3_store::swift::open(&settings).await
+}
+
 /// All stores of the process.
 #[derive(Default)]
 pub struct Remotes {
@@ -170,7 +187,7 @@ impl Remotes {
         }
         let store = match remote {
             Remote::S3(remote) => open_s3(remote, &target, max_connections).await?,
-            Remote::Swift(_) => return Err(OpenError::NotServed),
+            Remote::Swift(remote) => open_swift(remote, &target, max_connections).await?,
         };
         let opened = Arc::new(RemoteStore {
             store,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use swift_s3_policy::RemoteMetadata;
-use swift_s3_store::{ErrorKind, PutObject, PutReceipt, RemoteObject, body};
+use swift_s3_store::{ErrorKind, PutObject, PutReceipt, RemoteObject, StoreError, body};
 
 use super::{
     Done, Hint, Outcome, Route, Transfer, Trouble, content_md5, newer_than_row, object_name, remote_metadata,
@@ -13,17 +13,18 @@ use super::{
 use crate::decide::{Action, Local, LocalShape, OpaqueContent, Remote, decide};
 use crate::hashing_body::HashingBody;
 use crate::reason::{Failure, Reason};
+use crate::swift::backend::LocalBody;
 use crate::swift::container_db::Row;
 use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject};
 
 impl Transfer {
     /// Carries a live row.
     pub(super) async fn copy(&self, route: &Route, row: &Row, hint: &Hint) -> Result<Done, Trouble> {
-        if route.mapping.retain_local && listing_settles(row, hint) {
-            return Ok(Done::plain(Outcome::AlreadyThere));
-        }
         if route.mapping.remote.swift().is_some() {
             return self.copy_to_swift(route, row, hint).await;
+        }
+        if route.mapping.retain_local && listing_settles(row, hint) {
+            return Ok(Done::plain(Outcome::AlreadyThere));
         }
         let key = route.keys.object_key(&row.name);
         // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
@@ -166,6 +167,19 @@ impl Transfer {
         if let Action::Refuse(failure) = decide(key, &facts(&head, &metadata), &Remote::NotAsked) {
             return Err(Trouble::Row(failure));
         }
+        let receipt = self.send(route, key, &head, source, metadata).await?;
+        self.sent(route, row, key, &head, &receipt, hint, !route.mapping.retain_local).await
+    }
+
+    /// Streams a local object to the remote, once.
+    pub(super) async fn send(
+        &self,
+        route: &Route,
+        key: &str,
+        head: &LocalHead,
+        source: LocalBody,
+        metadata: RemoteMetadata,
+    ) -> Result<PutReceipt, StoreError> {
         let md5 = content_md5(&head.etag);
         let read = Arc::new(AtomicU64::new(0));
         let put = PutObject {
@@ -176,15 +190,32 @@ impl Transfer {
             storage_class: route.storage_class().map(str::to_owned),
         };
         let receipt = route.store.put(key, put).await?;
-        check_receipt(&head, md5.is_some(), &receipt)?;
         if let Some(metrics) = &route.metrics {
-            self.counters.add(&metrics.copied_objects, 1);
             self.counters.add(&metrics.bytes, read.load(Ordering::Relaxed));
         }
-        let archived = if route.mapping.retain_local {
+        Ok(receipt)
+    }
+
+    /// Ends a row whose object was sent: checks the remote's answer, and archives if that `is_archived`.
+    #[allow(clippy::too_many_arguments, reason = "what is known of one transfer at its end")]
+    pub(super) async fn sent(
+        &self,
+        route: &Route,
+        row: &Row,
+        key: &str,
+        head: &LocalHead,
+        receipt: &PutReceipt,
+        hint: &Hint,
+        is_archived: bool,
+    ) -> Result<Done, Trouble> {
+        check_receipt(head, receipt)?;
+        if let Some(metrics) = &route.metrics {
+            self.counters.add(&metrics.copied_objects, 1);
+        }
+        let archived = if !is_archived {
             false
         } else {
-            let proof = receipt_proves(&head, &receipt).then(|| RemoteObject {
+            let proof = receipt_proves(head, receipt).then(|| RemoteObject {
                 etag: head.etag.clone(),
                 length: head.length,
                 metadata: RemoteMetadata::default(),
@@ -193,10 +224,10 @@ impl Transfer {
                 last_modified: None,
                 kms: receipt.kms,
             });
-            self.archive(route, row, key, &head, proof).await?
+            self.archive(route, row, key, head, proof).await?
         };
         tracing::debug!(object = %row.name, container = %route.container, key, bytes = head.length, archived, ?hint, "copied");
-        Ok(Done { outcome: Outcome::Copied(head.length), archived, carried: newer_than_row(&head, row) })
+        Ok(Done { outcome: Outcome::Copied(head.length), archived, carried: newer_than_row(head, row) })
     }
 }
 
@@ -220,7 +251,8 @@ fn listing_settles(row: &Row, hint: &Hint) -> bool {
 }
 
 /// The remote's own word on what it stored, where its ETag is an MD5.
-fn check_receipt(head: &LocalHead, md5_known: bool, receipt: &PutReceipt) -> Result<(), Trouble> {
+pub(super) fn check_receipt(head: &LocalHead, receipt: &PutReceipt) -> Result<(), Trouble> {
+    let md5_known = content_md5(&head.etag).is_some();
     let Some(etag) = &receipt.etag else { return Ok(()) };
     if md5_known && !receipt.kms && content_md5(etag).is_some() && !etag.eq_ignore_ascii_case(&head.etag) {
         let message = format!("the remote answered ETag {etag} for content with MD5 {}", head.etag);

@@ -1,27 +1,141 @@
 //! Another Swift cluster as the remote.
+//!
+//! Its listings lag behind, so they never settle anything: that a key is not listed saves a HEAD, no more.
 
-use super::{Done, Hint, Route, Transfer, Trouble};
+mod containers;
+mod plain;
+
+use swift_s3_policy::RemoteMetadata;
+use swift_s3_policy::swift_layout::{Expiry, ObjectRole, same_expiry, same_on_swift, to_swift};
+use swift_s3_store::{RemoteObject, SwiftAccount};
+
+use super::{Done, Hint, Outcome, Route, Transfer, Trouble, object_name, selected};
+use crate::decide::Remote;
+use crate::feed::now;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
+use crate::swift::local_objects::{LocalHead, LocalKind};
+
+const X_OBJECT_MANIFEST: &str = "x-object-manifest";
+const X_STATIC_LARGE_OBJECT: &str = "x-static-large-object";
 
 impl Transfer {
     /// Carries a live row to a Swift remote.
-    pub(super) async fn copy_to_swift(
-        &self,
-        _route: &Route,
-        _row: &Row,
-        _hint: &Hint,
-    ) -> Result<Done, Trouble> {
-        Err(Trouble::Row(Failure::new(Reason::Other, "Swift remotes are not served yet")))
+    pub(super) async fn copy_to_swift(&self, route: &Route, row: &Row, hint: &Hint) -> Result<Done, Trouble> {
+        let name = object_name(route, row);
+        let at_least = row.timestamps.metadata;
+        // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
+        let plain_write = row.timestamps.metadata == row.timestamps.data;
+        let ask = match hint {
+            Hint::Absent => false,
+            Hint::Fresh => !plain_write,
+            Hint::Unknown | Hint::Listed { .. } => true,
+        };
+        if ask {
+            let head = self.local.head(&name, at_least).await?;
+            if head.kind == LocalKind::Plain {
+                return self.compare_on_swift(route, row, &head).await;
+            }
+        }
+        let object = self.local.open(&name, at_least).await?;
+        if !selected(route, &object.head) {
+            return Ok(Done::plain(Outcome::NotWanted));
+        }
+        match object.head.kind {
+            LocalKind::Plain => {
+                // The listing may be older than what another node has written since.
+                if *hint == Hint::Absent
+                    && self.is_outdated(route, row, &object.head, &Remote::NotAsked).await?
+                {
+                    return Ok(Done::plain(Outcome::Superseded));
+                }
+                self.put_on_swift(route, row, object, hint).await
+            }
+            LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => Err(Trouble::Row(Failure::new(
+                Reason::LargeObject,
+                "static and dynamic large objects are not carried to Swift by this version; the local copy is kept",
+            ))),
+            LocalKind::Symlink => {
+                Err(Trouble::Row(Failure::new(Reason::Symlink, "symlinks are not carried by this version")))
+            }
+        }
     }
 
     /// Carries a tombstone, which is known to be a user's, to a Swift remote.
     pub(super) async fn delete_from_swift(
         &self,
-        _route: &Route,
-        _row: &Row,
+        route: &Route,
+        row: &Row,
         _hint: &Hint,
     ) -> Result<Done, Trouble> {
-        Err(Trouble::Row(Failure::new(Reason::Other, "Swift remotes are not served yet")))
+        let key = route.keys.object_key(&row.name);
+        if route.store.head(&key).await?.is_none() {
+            return Ok(Done::plain(Outcome::AlreadyThere));
+        }
+        if self.was_written_since(route, row).await? {
+            return Ok(Done::plain(Outcome::Superseded));
+        }
+        route.store.delete(&key).await?;
+        if let Some(metrics) = &route.metrics {
+            self.counters.add(&metrics.deleted_objects, 1);
+        }
+        tracing::debug!(object = %row.name, container = %route.container, key, "deleted from the remote");
+        Ok(Done::plain(Outcome::Deleted))
     }
+}
+
+/// What the copy of a local object is to have beside its content.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// Without expiry and without what makes a manifest.
+    metadata: RemoteMetadata,
+    expiry: Expiry,
+}
+
+impl Wanted {
+    fn of(route: &Route, head: &LocalHead, role: ObjectRole) -> Result<Self, Trouble> {
+        let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let metadata = to_swift(headers)
+            .map_err(|error| Trouble::Row(Failure::new(Reason::RemoteRefused, error.to_string())))?;
+        Ok(Self { metadata, expiry: route.mapping.expiry_on_swift(role, local_expiry(head)) })
+    }
+
+    /// As it goes into a request that is sent now.
+    fn to_send(&self) -> RemoteMetadata {
+        let mut metadata = self.metadata.clone();
+        metadata.headers.extend(self.expiry.header(seconds_now()));
+        metadata
+    }
+
+    fn is_on(&self, remote: &RemoteObject) -> bool {
+        let modified = remote.last_modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified = modified.map(|since| since.as_secs());
+        same_on_swift(&self.metadata, &remote.metadata)
+            && same_expiry(self.expiry, &remote.metadata.headers, modified, seconds_now())
+    }
+}
+
+/// The second at which the local object expires.
+fn local_expiry(head: &LocalHead) -> Option<u64> {
+    let (_, value) = head.headers.iter().find(|(name, _)| name == "x-delete-at")?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+fn seconds_now() -> u64 {
+    now().units() / 100_000
+}
+
+/// A route's remote as what it is. Routes to other remotes never come here.
+fn account(route: &Route) -> Result<&dyn SwiftAccount, Trouble> {
+    route
+        .store
+        .swift()
+        .ok_or_else(|| Trouble::Row(Failure::new(Reason::Other, "the remote is no Swift cluster")))
+}
+
+/// Whether a remote object is a manifest, so that its length and ETag are those of its segments.
+fn is_manifest(remote: &RemoteObject) -> bool {
+    let headers = &remote.metadata.headers;
+    headers.contains_key(X_OBJECT_MANIFEST)
+        || headers.get(X_STATIC_LARGE_OBJECT).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }

@@ -25,12 +25,7 @@ impl Transfer {
         if *hint == Hint::Unknown && matches!(route.store.head(&key).await, Ok(None)) {
             return Ok(Done::plain(Outcome::AlreadyThere));
         }
-        // A lagging container database may still say "deleted" of an object that is there again.
-        // And what was written and archived since has left a newer tombstone: the remote then holds the only copy.
-        let newest = self.newest_by_majority(route, row).await?;
-        let is_newer = newest.found.is_some_and(|head| head.data_timestamp > row.timestamps.data)
-            || newest.deleted_at > Some(row.timestamps.metadata);
-        if is_newer {
+        if self.was_written_since(route, row).await? {
             return Ok(Done::plain(Outcome::Superseded));
         }
         // The companion manifest of a large object goes first: as long as the object is there, the delete is known to be owed.
@@ -44,5 +39,14 @@ impl Transfer {
         }
         tracing::debug!(object = %row.name, container = %route.container, key, "deleted from the remote");
         Ok(Done::plain(Outcome::Deleted))
+    }
+
+    /// True when the tombstone is not the last word on its object.
+    pub(super) async fn was_written_since(&self, route: &Route, row: &Row) -> Result<bool, Trouble> {
+        // A lagging container database may still say "deleted" of an object that is there again.
+        // And what was written and archived since has left a newer tombstone: the remote then holds the only copy.
+        let newest = self.newest_by_majority(route, row).await?;
+        Ok(newest.found.is_some_and(|head| head.data_timestamp > row.timestamps.data)
+            || newest.deleted_at > Some(row.timestamps.metadata))
     }
 }

@@ -1,0 +1,103 @@
+//! Plain objects: one PUT for what is new, one HEAD for what may be there.
+
+use swift_s3_policy::swift_layout::ObjectRole;
+use swift_s3_store::ErrorKind;
+
+use super::containers::object_container;
+use super::{
+    Done, Hint, Outcome, Route, Transfer, Trouble, Wanted, is_manifest, object_name, seconds_now, selected,
+};
+use crate::decide::Remote;
+use crate::reason::{Failure, Reason};
+use crate::swift::container_db::Row;
+use crate::swift::local_objects::{LocalHead, LocalObject};
+use crate::transfer::newer_than_row;
+
+impl Transfer {
+    /// Carries a plain object that the remote may have.
+    pub(super) async fn compare_on_swift(
+        &self,
+        route: &Route,
+        row: &Row,
+        head: &LocalHead,
+    ) -> Result<Done, Trouble> {
+        if !selected(route, head) {
+            return Ok(Done::plain(Outcome::NotWanted));
+        }
+        let wanted = Wanted::of(route, head, ObjectRole::Plain)?;
+        let key = route.keys.object_key(&row.name);
+        let found = route.store.head(&key).await?;
+        let same_content = found.as_ref().is_some_and(|remote| {
+            !is_manifest(remote)
+                && remote.etag.eq_ignore_ascii_case(&head.etag)
+                && remote.length == head.length
+        });
+        let in_sync = same_content && found.as_ref().is_some_and(|remote| wanted.is_on(remote));
+        // Whatever is there may be newer than what this node knows.
+        let overwritten = if found.is_some() { Remote::NotAsked } else { Remote::Absent };
+        if !in_sync && self.is_outdated(route, row, head, &overwritten).await? {
+            return Ok(Done::plain(Outcome::Superseded));
+        }
+        if !same_content {
+            return self.reopen_on_swift(route, row).await;
+        }
+        let (outcome, proof) = if in_sync {
+            (Outcome::AlreadyThere, found)
+        } else {
+            match route.store.replace_metadata(&key, &head.etag, &wanted.to_send()).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return self.reopen_on_swift(route, row).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            // A POST has no conditions: another node may have put newer content there just before it.
+            let found = route.store.head(&key).await?;
+            if found.as_ref().is_none_or(|remote| !remote.etag.eq_ignore_ascii_case(&head.etag)) {
+                let message = "the remote object was replaced while its metadata was being changed";
+                return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
+            }
+            (Outcome::MetadataUpdated, found)
+        };
+        let archived = if keeps_local(route, &wanted) {
+            false
+        } else {
+            self.archive(route, row, &key, head, proof).await?
+        };
+        tracing::debug!(object = %row.name, container = %route.container, ?outcome, archived, "checked");
+        Ok(Done { outcome, archived, carried: newer_than_row(head, row) })
+    }
+
+    async fn reopen_on_swift(&self, route: &Route, row: &Row) -> Result<Done, Trouble> {
+        let object = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
+        self.put_on_swift(route, row, object, &Hint::Unknown).await
+    }
+
+    /// Streams a plain object to the remote; creates its container if that is what is missing.
+    pub(super) async fn put_on_swift(
+        &self,
+        route: &Route,
+        row: &Row,
+        object: LocalObject,
+        hint: &Hint,
+    ) -> Result<Done, Trouble> {
+        let LocalObject { mut head, body } = object;
+        let key = route.keys.object_key(&row.name);
+        let mut wanted = Wanted::of(route, &head, ObjectRole::Plain)?;
+        let mut sent = self.send(route, &key, &head, body, wanted.to_send()).await;
+        if sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            self.ensure_container(route, object_container(route)).await?;
+            let again = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
+            head = again.head;
+            wanted = Wanted::of(route, &head, ObjectRole::Plain)?;
+            sent = self.send(route, &key, &head, again.body, wanted.to_send()).await;
+        }
+        let archives = !keeps_local(route, &wanted);
+        self.sent(route, row, &key, &head, &sent?, hint, archives).await
+    }
+}
+
+/// Whether the local copy stays. It does when the remote one goes first: it will expire by itself.
+fn keeps_local(route: &Route, wanted: &Wanted) -> bool {
+    route.mapping.retain_local || wanted.expiry.has_passed(seconds_now())
+}
