@@ -4,10 +4,11 @@
 //! never overlap. The scheduler decides when a pass runs.
 
 pub mod again;
+mod container_headers;
 mod pass;
 mod view;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -112,6 +113,8 @@ pub struct Feed {
     retired: AtomicBool,
     /// The database as it was when the last pass began to read.
     seen: std::sync::Mutex<Option<FileStamp>>,
+    /// The container's headers that the remote is known to have.
+    headers_carried: std::sync::Mutex<Option<BTreeMap<String, String>>>,
 }
 
 #[derive(Debug)]
@@ -226,6 +229,7 @@ impl Feed {
             dirty: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             seen: std::sync::Mutex::default(),
+            headers_carried: std::sync::Mutex::default(),
         }
     }
 
@@ -300,10 +304,12 @@ impl Feed {
         let Some(mut state) = guard.take() else { return PassEnd::default() };
         let must_save = self.obey(&mut state, &info, before, settings);
         state.keep_lanes_current(&self.route.mapping, settings.verification_slack);
+        let headers_owed_until = self.carry_container_headers(&info).await;
         let mut end = pass::Pass::new(self, &mut state, shared, settings, &info, must_save).drive(stop).await;
         *guard = Some(state);
         // A single round that left rows in the pending file has not handled everything.
-        end.broken |= settings.once && !flushed;
+        end.broken |= (settings.once && !flushed) || headers_owed_until.is_some();
+        end.again_at = end.again_at.into_iter().chain(headers_owed_until).min();
         end
     }
 

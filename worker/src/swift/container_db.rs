@@ -11,10 +11,12 @@
 
 mod error;
 mod files;
+mod headers;
 mod info;
 mod row;
 mod shard_range;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,6 +92,14 @@ impl ContainerDb {
     /// Any kind but [`DbErrorKind::Missing`]; an unreadable identity is [`DbErrorKind::Corrupt`].
     pub fn info(&self) -> Result<ContainerInfo, DbError> {
         info::read(&self.connection)
+    }
+
+    /// The container's own headers, as users set them: names as stored, and an empty value for each that was removed lately.
+    ///
+    /// # Errors
+    /// As [`Self::info`].
+    pub fn headers(&self) -> Result<BTreeMap<String, String>, DbError> {
+        headers::read(&self.connection)
     }
 
     /// Rows with a ROWID above `rowid`, ascending, at most `limit` (and never more than 10,000).
