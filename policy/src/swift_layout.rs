@@ -6,11 +6,13 @@
 mod container;
 mod expiry;
 mod metadata;
+mod plan;
 mod segments;
 
 pub use container::{container_changes, is_secret_header};
-pub use expiry::{Expiry, ObjectRole, expiry_of, same_expiry};
+pub use expiry::{Expiry, ObjectRole, expiry_of, outlives, same_expiry};
 pub use metadata::{
     COMBINED_ETAG_MARKER, DLO_ETAG_MARKER, HeaderNotText, SWIFT_SLO_ETAG_MARKER, same_on_swift, to_swift,
 };
+pub use plan::{PlannedSegment, SegmentPlan, is_same_dlo, is_same_slo, plan_segments};
 pub use segments::{derived_name, etag_of_etags, is_derived_name, segment_groups};

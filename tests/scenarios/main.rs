@@ -14,6 +14,7 @@ mod strict_server;
 mod survives_bad_input;
 mod survives_faults;
 mod swift_provider;
+mod swift_remote;
 mod trial;
 mod under_control;
 mod verifies_remotes;

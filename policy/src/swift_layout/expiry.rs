@@ -131,6 +131,18 @@ pub fn same_expiry(
     }
 }
 
+/// Whether something that is on the remote already, with these headers, lives as long as a manifest that is written at the second `now`
+/// and lives for `manifest`. What ends at a time of its user's choice is not ours to prolong.
+pub fn outlives(headers: &BTreeMap<String, String>, manifest: Expiry, now: u64) -> bool {
+    let Expiry::After(after) = manifest else { return true };
+    match headers.get(DELETE_AT) {
+        None => true,
+        Some(told) => {
+            told.trim().parse::<u64>().is_ok_and(|told| told >= now.saturating_add(after).min(LAST_SECOND))
+        }
+    }
+}
+
 /// Rounded up, so that a part of a second is not "off".
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
@@ -218,6 +230,16 @@ mod tests {
             assert_eq!(same_expiry(wanted, &headers, Some(96_400), now), same, "{name}");
         }
         assert!(!same_expiry(Expiry::After(1), &told("5"), None, now), "a copy without a date");
+    }
+
+    #[test]
+    fn segments_must_not_go_before_their_manifest() {
+        let told = |at: &str| BTreeMap::from([("x-delete-at".to_owned(), at.to_owned())]);
+        assert!(outlives(&told("1100"), Expiry::After(100), 1_000));
+        assert!(!outlives(&told("1099"), Expiry::After(100), 1_000));
+        assert!(!outlives(&told("soon"), Expiry::After(100), 1_000));
+        assert!(outlives(&BTreeMap::new(), Expiry::After(100), 1_000));
+        assert!(outlives(&told("5"), Expiry::At(100), 1_000));
     }
 
     proptest! {

@@ -3,13 +3,17 @@
 //! Its listings lag behind, so they never settle anything: that a key is not listed saves a HEAD, no more.
 
 mod containers;
+mod large;
+mod local;
 mod plain;
+mod removal;
+mod segments;
 
 use swift_s3_policy::RemoteMetadata;
 use swift_s3_policy::swift_layout::{Expiry, ObjectRole, same_expiry, same_on_swift, to_swift};
 use swift_s3_store::{RemoteObject, SwiftAccount};
 
-use super::{Done, Hint, Outcome, Route, Transfer, Trouble, object_name, selected};
+use super::{Done, Hint, Outcome, Route, Transfer, Trouble, selected};
 use crate::decide::Remote;
 use crate::feed::now;
 use crate::reason::{Failure, Reason};
@@ -22,8 +26,6 @@ const X_STATIC_LARGE_OBJECT: &str = "x-static-large-object";
 impl Transfer {
     /// Carries a live row to a Swift remote.
     pub(super) async fn copy_to_swift(&self, route: &Route, row: &Row, hint: &Hint) -> Result<Done, Trouble> {
-        let name = object_name(route, row);
-        let at_least = row.timestamps.metadata;
         // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
         let plain_write = row.timestamps.metadata == row.timestamps.data;
         let ask = match hint {
@@ -32,17 +34,17 @@ impl Transfer {
             Hint::Unknown | Hint::Listed { .. } => true,
         };
         if ask {
-            let head = self.local.head(&name, at_least).await?;
-            if head.kind == LocalKind::Plain {
+            let head = self.head_object(route, row).await?;
+            if matches!(head.kind, LocalKind::Plain | LocalKind::Symlink) {
                 return self.compare_on_swift(route, row, &head).await;
             }
         }
-        let object = self.local.open(&name, at_least).await?;
+        let object = self.open_object(route, row).await?;
         if !selected(route, &object.head) {
             return Ok(Done::plain(Outcome::NotWanted));
         }
         match object.head.kind {
-            LocalKind::Plain => {
+            LocalKind::Plain | LocalKind::Symlink => {
                 // The listing may be older than what another node has written since.
                 if *hint == Hint::Absent
                     && self.is_outdated(route, row, &object.head, &Remote::NotAsked).await?
@@ -51,36 +53,10 @@ impl Transfer {
                 }
                 self.put_on_swift(route, row, object, hint).await
             }
-            LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => Err(Trouble::Row(Failure::new(
-                Reason::LargeObject,
-                "static and dynamic large objects are not carried to Swift by this version; the local copy is kept",
-            ))),
-            LocalKind::Symlink => {
-                Err(Trouble::Row(Failure::new(Reason::Symlink, "symlinks are not carried by this version")))
+            LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
+                self.copy_large_to_swift(route, row, object).await
             }
         }
-    }
-
-    /// Carries a tombstone, which is known to be a user's, to a Swift remote.
-    pub(super) async fn delete_from_swift(
-        &self,
-        route: &Route,
-        row: &Row,
-        _hint: &Hint,
-    ) -> Result<Done, Trouble> {
-        let key = route.keys.object_key(&row.name);
-        if route.store.head(&key).await?.is_none() {
-            return Ok(Done::plain(Outcome::AlreadyThere));
-        }
-        if self.was_written_since(route, row).await? {
-            return Ok(Done::plain(Outcome::Superseded));
-        }
-        route.store.delete(&key).await?;
-        if let Some(metrics) = &route.metrics {
-            self.counters.add(&metrics.deleted_objects, 1);
-        }
-        tracing::debug!(object = %row.name, container = %route.container, key, "deleted from the remote");
-        Ok(Done::plain(Outcome::Deleted))
     }
 }
 
@@ -108,10 +84,8 @@ impl Wanted {
     }
 
     fn is_on(&self, remote: &RemoteObject) -> bool {
-        let modified = remote.last_modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        let modified = modified.map(|since| since.as_secs());
         same_on_swift(&self.metadata, &remote.metadata)
-            && same_expiry(self.expiry, &remote.metadata.headers, modified, seconds_now())
+            && same_expiry(self.expiry, &remote.metadata.headers, written_at(remote), seconds_now())
     }
 }
 
@@ -133,9 +107,23 @@ fn account(route: &Route) -> Result<&dyn SwiftAccount, Trouble> {
         .ok_or_else(|| Trouble::Row(Failure::new(Reason::Other, "the remote is no Swift cluster")))
 }
 
+/// The second at which the remote wrote an object last.
+fn written_at(remote: &RemoteObject) -> Option<u64> {
+    let since = remote.last_modified?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
+}
+
+/// Whether the local copy stays. It does when the remote one goes first: it will expire by itself.
+fn keeps_local(route: &Route, wanted: &Wanted) -> bool {
+    route.mapping.retain_local || wanted.expiry.has_passed(seconds_now())
+}
+
+/// Whether a remote object is a static large object.
+fn is_slo(remote: &RemoteObject) -> bool {
+    remote.metadata.headers.get(X_STATIC_LARGE_OBJECT).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
 /// Whether a remote object is a manifest, so that its length and ETag are those of its segments.
 fn is_manifest(remote: &RemoteObject) -> bool {
-    let headers = &remote.metadata.headers;
-    headers.contains_key(X_OBJECT_MANIFEST)
-        || headers.get(X_STATIC_LARGE_OBJECT).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    remote.metadata.headers.contains_key(X_OBJECT_MANIFEST) || is_slo(remote)
 }

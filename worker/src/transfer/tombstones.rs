@@ -14,7 +14,7 @@ impl Transfer {
             DeleteAction::Delete => {}
         }
         if route.mapping.remote.swift().is_some() {
-            return self.delete_from_swift(route, row, hint).await;
+            return self.delete_from_swift(route, row).await;
         }
         let key = route.keys.object_key(&row.name);
         // What cannot have been stored needs no delete.

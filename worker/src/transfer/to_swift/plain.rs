@@ -4,9 +4,7 @@ use swift_s3_policy::swift_layout::ObjectRole;
 use swift_s3_store::ErrorKind;
 
 use super::containers::object_container;
-use super::{
-    Done, Hint, Outcome, Route, Transfer, Trouble, Wanted, is_manifest, object_name, seconds_now, selected,
-};
+use super::{Done, Hint, Outcome, Route, Transfer, Trouble, Wanted, is_manifest, keeps_local, selected};
 use crate::decide::Remote;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
@@ -69,7 +67,7 @@ impl Transfer {
     }
 
     async fn reopen_on_swift(&self, route: &Route, row: &Row) -> Result<Done, Trouble> {
-        let object = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
+        let object = self.open_object(route, row).await?;
         self.put_on_swift(route, row, object, &Hint::Unknown).await
     }
 
@@ -87,7 +85,7 @@ impl Transfer {
         let mut sent = self.send(route, &key, &head, body, wanted.to_send()).await;
         if sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             self.ensure_container(route, object_container(route)).await?;
-            let again = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
+            let again = self.open_object(route, row).await?;
             head = again.head;
             wanted = Wanted::of(route, &head, ObjectRole::Plain)?;
             sent = self.send(route, &key, &head, again.body, wanted.to_send()).await;
@@ -95,9 +93,4 @@ impl Transfer {
         let archives = !keeps_local(route, &wanted);
         self.sent(route, row, &key, &head, &sent?, hint, archives).await
     }
-}
-
-/// Whether the local copy stays. It does when the remote one goes first: it will expire by itself.
-fn keeps_local(route: &Route, wanted: &Wanted) -> bool {
-    route.mapping.retain_local || wanted.expiry.has_passed(seconds_now())
 }
