@@ -168,10 +168,16 @@ impl Transfer {
         self.expect_still_current(route, row, sent).await?;
         let policies = self.policies(route, &segments).await?;
         let mut tally = Tally { needed: needed.iter().filter(|needed| **needed).count(), ..Tally::default() };
-        let free = segments.iter().zip(needed).filter(|(_, needed)| !needed).map(|(segment, _)| segment);
-        let removals = free.map(|segment| {
-            let policy_index = policies.get(segment.container.as_str()).copied().unwrap_or(0);
-            async move { (segment, self.remove_segment(route, segment, policy_index).await) }
+        // Owned, because the compiler cannot see that a future over borrowed items may change threads.
+        let mut free: Vec<(CarriedSegment, u32)> = Vec::new();
+        for (segment, needed) in segments.iter().zip(needed) {
+            if !needed {
+                free.push((segment.clone(), policies.get(segment.container.as_str()).copied().unwrap_or(0)));
+            }
+        }
+        let removals = free.into_iter().map(|(segment, policy_index)| async move {
+            let removal = self.remove_segment(route, &segment, policy_index).await;
+            (segment, removal)
         });
         let mut removals = stream::iter(removals).buffer_unordered(AT_ONCE);
         let mut failed: Option<(usize, String)> = None;

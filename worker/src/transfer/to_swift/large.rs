@@ -100,7 +100,7 @@ impl Transfer {
 
     /// False when the remote object has gone.
     async fn post_large(&self, route: &Route, large: &Large, found: &RemoteObject) -> Result<bool, Trouble> {
-        match route.store.replace_metadata(&large.key, &found.etag, &large.to_send_on(route)).await {
+        match route.store.replace_metadata(&large.key, &found.etag, &large.to_send_on(route), None).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error.into()),

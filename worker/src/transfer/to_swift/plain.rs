@@ -42,7 +42,7 @@ impl Transfer {
         let (outcome, proof) = if in_sync {
             (Outcome::AlreadyThere, found)
         } else {
-            match route.store.replace_metadata(&key, &head.etag, &wanted.to_send()).await {
+            match route.store.replace_metadata(&key, &head.etag, &wanted.to_send(), None).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return self.reopen_on_swift(route, row).await;

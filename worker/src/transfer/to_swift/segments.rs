@@ -49,10 +49,14 @@ impl Transfer {
     ) -> Result<Vec<SloSegment>, Trouble> {
         let hints = self.segment_hints(route, segments).await;
         let home = derived_home(route, segments);
-        stream::iter(segments)
-            .map(|segment| {
+        // By number, because the compiler cannot see that a future over borrowed items may change threads.
+        stream::iter(0..segments.len())
+            .map(|index| {
                 let (hints, home) = (&hints, &home);
                 async move {
+                    let Some(segment) = segments.get(index) else {
+                        return Err(unfit(ManifestError::TooMany));
+                    };
                     match segment {
                         PlannedSegment::Own(entry) => {
                             let key = segment_key(route, entry);
@@ -156,7 +160,7 @@ impl Transfer {
         if wanted.is_on(found) && !ends_too_soon {
             return Ok(true);
         }
-        match route.store.replace_metadata(key, &found.etag, &wanted.to_send()).await {
+        match route.store.replace_metadata(key, &found.etag, &wanted.to_send(), None).await {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
