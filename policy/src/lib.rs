@@ -50,8 +50,8 @@ pub use lifecycle::{LifecyclePlan, LifecycleRule, expiration_days, own_expiratio
 pub use limits::{Limits, Rates, WeekMinute};
 pub use mapping::{ContainerSelector, Mapping};
 pub use metadata_mapping::{
-    DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_ETAG_MARKER, SLO_MARKER, decode_name,
-    decode_value, decode_value_bytes, encode_name, encode_value, same_meaning, to_remote,
+    DLO_ETAG_MARKER, DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_ETAG_MARKER, SLO_MARKER,
+    decode_name, decode_value, decode_value_bytes, encode_name, encode_value, same_meaning, to_remote,
     user_metadata_bytes,
 };
 pub use metric_name::statsd_name;

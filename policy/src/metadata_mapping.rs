@@ -50,7 +50,10 @@ pub const SLO_ETAG_MARKER: &str = "swift-slo-etag";
 /// The S3 metadata name that keeps when Swift was to delete the object, in seconds since 1970.
 pub const DELETE_AT_MARKER: &str = "x-delete-at";
 
-const MARKERS: [&str; 4] = [SLO_MARKER, DLO_MARKER, SLO_ETAG_MARKER, DELETE_AT_MARKER];
+/// The S3 metadata name that keeps the ETag of a dynamic large object whose segments were joined into one object.
+pub const DLO_ETAG_MARKER: &str = "swift-source-dlo-etag";
+
+const MARKERS: [&str; 5] = [SLO_MARKER, DLO_MARKER, SLO_ETAG_MARKER, DLO_ETAG_MARKER, DELETE_AT_MARKER];
 /// Headers that Swift keeps with an object, and S3 too under the same names. Source: `allowed_headers` in `swift/obj/server.py` of
 /// Swift 2.30.1, PutObject in the Amazon S3 API reference.
 const COMMON_HEADERS: [&str; 4] =

@@ -6,7 +6,7 @@
 //! 2. [`feed`] follows one database for one mapping: [`lane`] says whose turn a row is, [`progress`] how far the cursor is,
 //!    [`parked`] which rows are set aside, and [`status_file`] keeps all of it.
 //! 3. [`probe`] asks the remote about many rows with few requests, [`decide`] says what a row asks for, and [`transfer`] does it, with
-//!    [`hashing_body`] proving the bytes on their way.
+//!    [`hashing_body`] proving the bytes on their way. `large` reads segments and uploads in parts.
 //! 4. [`memory`] keeps progress on this node or in the control plane, [`lag`] counts what is left, [`valve`] holds a burst of deletes,
 //!    [`board`] shows what is going on, and [`control`] talks to the control plane.
 //! 5. [`sweep`] gives up uploads that killed workers left.
@@ -23,6 +23,7 @@ pub mod feed;
 pub mod hashing_body;
 pub mod lag;
 pub mod lane;
+mod large;
 pub mod mapping_state;
 pub mod memory;
 pub mod parked;

@@ -18,8 +18,10 @@ pub enum Reason {
     LocalCorrupt,
     /// Direct reading cannot serve (erasure coding, encryption) and no `internal_url` is configured.
     NeedsProxy,
-    /// A static or dynamic large object: not carried by this version; its local copy is kept.
+    /// A static or dynamic large object that no remote can hold; its local copy is kept.
     LargeObject,
+    /// A segment of a large object was not found in the local cluster.
+    SegmentMissing,
     /// A symbolic link whose target cannot be had.
     Symlink,
     /// The remote key would exceed 1,024 bytes.
@@ -59,6 +61,7 @@ impl Reason {
             Self::LocalCorrupt => "local_corrupt",
             Self::NeedsProxy => "needs_proxy",
             Self::LargeObject => "large_object",
+            Self::SegmentMissing => "segment_missing",
             Self::Symlink => "symlink",
             Self::KeyTooLong => "key_too_long",
             Self::MetadataTooLarge => "metadata_too_large",

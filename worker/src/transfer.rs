@@ -15,12 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swift_s3_daemon::statsd::Counters;
+use swift_s3_policy::large_object::ManifestError;
 use swift_s3_policy::{
     ArchivedMetadata, KeyMapping, Mapping, RemoteMetadata, Timestamp, statsd_name, to_remote,
 };
 use swift_s3_store::{ErrorKind, ObjectStore, StoreError};
 
 use crate::hashing_body::BodyError;
+use crate::large::Large;
+use crate::large::segments::{SegmentError, Segments};
 use crate::reason::{Failure, Reason};
 use crate::segment_use::SegmentUse;
 use crate::swift::container_db::Row;
@@ -28,11 +31,10 @@ use crate::swift::container_server::ContainerServers;
 use crate::swift::local_objects::{LocalError, LocalHead, LocalObjects, Newest, ObjectName};
 use crate::swift::topology::SwiftTopology;
 
-#[allow(unused_imports, reason = "large objects are on their way")]
-pub(crate) use archive::{CarriedLarge, CarriedSegment};
+pub(crate) use archive::CarriedSegment;
 
 /// A passing fault of the remote is tried again right here this often, before the row is given up for now.
-const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+pub(crate) const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// One container of one mapping: where its objects go.
 #[derive(Debug)]
 pub struct Route {
@@ -176,6 +178,9 @@ pub enum Trouble {
 
 impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
+        if let Some(reason) = segment_reason(&error) {
+            return Self::Row(Failure::new(reason, describe(&error)));
+        }
         let reason = match error.kind() {
             kind if kind.is_remote_wide() => return Self::Remote(error),
             ErrorKind::Body if is_digest_error(&error) => Reason::LocalCorrupt,
@@ -189,14 +194,55 @@ impl From<StoreError> for Trouble {
 
 impl From<LocalError> for Trouble {
     fn from(error: LocalError) -> Self {
-        let reason = match &error {
-            LocalError::Missing => Reason::LocalMissing,
-            LocalError::Stale { .. } => Reason::LocalStale,
-            LocalError::NeedsProxy(_) => Reason::NeedsProxy,
-            _ => Reason::LocalUnavailable,
-        };
-        Self::Row(Failure::new(reason, error.to_string()))
+        Self::Row(Failure::new(local_reason(&error), error.to_string()))
     }
+}
+
+impl From<SegmentError> for Trouble {
+    fn from(error: SegmentError) -> Self {
+        Self::Row(Failure::new(reason_of_segment(&error), error.to_string()))
+    }
+}
+
+impl From<ManifestError> for Trouble {
+    fn from(error: ManifestError) -> Self {
+        Self::Row(Failure::new(Reason::LargeObject, error.to_string()))
+    }
+}
+
+fn local_reason(error: &LocalError) -> Reason {
+    match error {
+        LocalError::Missing => Reason::LocalMissing,
+        LocalError::Stale { .. } => Reason::LocalStale,
+        LocalError::NeedsProxy(_) => Reason::NeedsProxy,
+        LocalError::Differs { .. } => Reason::LocalCorrupt,
+        LocalError::NoSegment(_) => Reason::LargeObject,
+        _ => Reason::LocalUnavailable,
+    }
+}
+
+fn reason_of_segment(error: &SegmentError) -> Reason {
+    match error {
+        // The object itself is there: only its own absence may be taken for a delete.
+        SegmentError::Object { problem: LocalError::Missing, .. } => Reason::SegmentMissing,
+        SegmentError::Object { problem, .. } => local_reason(problem),
+        SegmentError::Manifest(_) => Reason::LargeObject,
+        SegmentError::Content { .. } => Reason::LocalCorrupt,
+        SegmentError::Disagreement { .. } => Reason::LocalStale,
+        SegmentError::Container { .. } => Reason::LocalUnavailable,
+    }
+}
+
+/// Why reading a segment failed in the middle of a request, if that is what failed it.
+fn segment_reason(error: &StoreError) -> Option<Reason> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(segment) = cause.downcast_ref::<SegmentError>() {
+            return Some(reason_of_segment(segment));
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// The error and its causes in one line.
@@ -232,10 +278,11 @@ pub struct Transfer {
     topology: SwiftTopology,
     counters: Counters,
     segment_use: SegmentUse,
+    large: Large,
 }
 
 impl Transfer {
-    /// A handler that reads objects through `local`.
+    /// A handler that reads objects through `local`, and asks `servers` about the containers of segments.
     #[must_use]
     pub fn new(
         local: LocalObjects,
@@ -243,8 +290,9 @@ impl Transfer {
         servers: ContainerServers,
         counters: Counters,
     ) -> Self {
+        let segments = Segments::new(local.clone(), topology.clone(), servers.clone());
         let segment_use = SegmentUse::new(topology.clone(), servers, local.clone());
-        Self { local, topology, counters, segment_use }
+        Self { local, topology, counters, segment_use, large: Large::new(segments) }
     }
 
     /// The objects of this cluster.

@@ -11,6 +11,7 @@
 mod delete;
 mod head;
 mod proxy;
+mod segment;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use super::topology::{ObjectPlace, Replica, SwiftTopology, TopologyError};
 pub use delete::DeleteOutcome;
 pub use head::{LocalHead, LocalKind};
 pub use proxy::{InternalUrl, InternalUrlError};
+pub(crate) use segment::{Content, Wanted};
 
 pub(crate) const POLICY_INDEX: HeaderName = HeaderName::from_static("x-backend-storage-policy-index");
 
@@ -88,6 +90,17 @@ pub enum LocalError {
     /// Only a proxy could give it, and none can; the text says what is missing.
     #[error("{0}")]
     NeedsProxy(String),
+    /// Every replica that answers holds other content than was asked for.
+    #[error("its ETag should be {expected}, but is {found}")]
+    Differs {
+        /// What was asked for.
+        expected: String,
+        /// What a replica has.
+        found: String,
+    },
+    /// It is of a kind that cannot serve as a segment.
+    #[error("it is {0}, which cannot serve as a segment")]
+    NoSegment(&'static str),
     /// Too few replicas answer; the text has the last failure.
     #[error("{0}")]
     Unavailable(String),
@@ -103,6 +116,8 @@ impl LocalError {
             Self::Missing => "local_missing",
             Self::Stale { .. } => "local_stale",
             Self::NeedsProxy(_) => "needs_proxy",
+            Self::Differs { .. } => "local_differs",
+            Self::NoSegment(_) => "no_segment",
             Self::Unavailable(_) => "local_unavailable",
             Self::Topology(_) => "topology",
         }
@@ -133,7 +148,7 @@ impl LocalObjects {
         let (mut head, mut response) = self.first_new_enough(&method, &place, name, at_least).await?;
         if let Some(why) = hindrance(&head, place.kind) {
             drop(response);
-            (head, response) = self.through_proxy(Method::GET, name, at_least, &head, &why).await?;
+            (head, response) = self.through_proxy(Method::GET, name, at_least, &head, &why, None).await?;
         }
         let body = LocalBody::new(response.into_body(), head.length, self.backend.timeouts().stall);
         Ok(LocalObject { head, body })
@@ -148,7 +163,7 @@ impl LocalObjects {
         let (head, _) = self.first_new_enough(&Method::HEAD, &place, name, at_least).await?;
         // Every fragment carries the ETag and the length of the whole, so only ciphertext is in the way.
         if let Some(why) = hindrance(&head, PolicyKind::Replication) {
-            return Ok(self.through_proxy(Method::HEAD, name, at_least, &head, &why).await?.0);
+            return Ok(self.through_proxy(Method::HEAD, name, at_least, &head, &why, None).await?.0);
         }
         Ok(head)
     }

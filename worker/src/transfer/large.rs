@@ -1,22 +1,326 @@
-//! Large objects to S3 and Google.
+//! Large objects to S3 and Google: the content becomes one remote object, the manifest its companion.
+//!
+//! # The order of writes
+//!
+//! Parts, then the companion, then the object. So an object that is there has its companion, unless another writer came between; and where
+//! an object is found to be there already, its companion is looked at too. Killed between companion and object, the next attempt finds the
+//! object missing or different, and sends it.
 
-use super::{Done, Hint, Route, Transfer, Trouble};
+mod metadata;
+mod source;
+
+use std::sync::atomic::Ordering;
+
+use futures_util::future::BoxFuture;
+use md5::{Digest, Md5};
+use swift_s3_policy::large_object::{Part, classic_parts, cut};
+use swift_s3_policy::{MAX_USER_METADATA_BYTES, RemoteMetadata, user_metadata_bytes};
+use swift_s3_store::{ErrorKind, NewUpload, PutObject, RemoteObject, body};
+
+use super::archive::CarriedLarge;
+use super::{
+    Done, Hint, Outcome, Route, Transfer, Trouble, newer_than_row, remote_metadata, selected, stored_after,
+};
+use crate::decide::{Remote, unfit_key};
+use crate::large::content::{Observed, content};
+use crate::large::upload::Upload;
+use crate::large::verdict::{Expected, Verdict, verdict};
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::LocalObject;
+use crate::swift::local_objects::{LocalHead, LocalObject};
+use source::Source;
+
+/// A content of this size or less that has to be cut anew goes in a single PUT.
+const MAX_SINGLE_PUT_BYTES: u64 = 64 << 20;
+
+/// A large object on its way, and all that is known of it.
+struct Carrying<'a> {
+    route: &'a Route,
+    row: &'a Row,
+    key: &'a str,
+    companion_key: String,
+    head: LocalHead,
+    source: Source,
+    layout: Layout,
+    metadata: RemoteMetadata,
+}
+
+/// How the content lies on the remote.
+enum Layout {
+    /// One PUT.
+    Single,
+    /// In parts; the ETag is known beforehand if the parts are the segments.
+    Parts { parts: Vec<Part>, etag: Option<String> },
+}
+
+impl Carrying<'_> {
+    fn known_etag(&self) -> Option<&str> {
+        match &self.layout {
+            Layout::Single => None,
+            Layout::Parts { etag, .. } => etag.as_deref(),
+        }
+    }
+
+    fn storage_class(&self) -> Option<String> {
+        self.route.mapping.remote.s3().and_then(|remote| remote.storage_class.clone())
+    }
+}
 
 impl Transfer {
     /// Carries a static or dynamic large object; `manifest` is what Swift keeps of it under its own name.
     pub(super) async fn copy_large(
         &self,
-        _route: &Route,
-        _row: &Row,
-        _key: &str,
-        _manifest: LocalObject,
-        _hint: &Hint,
+        route: &Route,
+        row: &Row,
+        key: &str,
+        manifest: LocalObject,
+        hint: &Hint,
     ) -> Result<Done, Trouble> {
-        let message =
-            "static and dynamic large objects are not carried by this version; the local copy is kept";
-        Err(Trouble::Row(Failure::new(Reason::LargeObject, message)))
+        let LocalObject { head, body } = manifest;
+        if !selected(route, &head) {
+            return Ok(Done::plain(Outcome::NotWanted));
+        }
+        let source = self.source_of(route, row, &head, body).await?;
+        let carrying = prepare(route, row, key, head, source)?;
+        let is_plain_write = row.timestamps.metadata == row.timestamps.data;
+        let ask = match hint {
+            Hint::Absent => false,
+            Hint::Fresh => !is_plain_write,
+            Hint::Unknown | Hint::Listed { .. } => true,
+        };
+        if !ask {
+            return self.send_large(&carrying, *hint != Hint::Fresh).await;
+        }
+        let found = match route.store.head(key).await {
+            Ok(found) => Ok(found),
+            // Credentials without permission to list get 403 for keys that are not there.
+            Err(error) if error.kind() == ErrorKind::Denied => Err(()),
+            Err(error) => return Err(error.into()),
+        };
+        let verdict = match &found {
+            Ok(Some(object)) => judge(&carrying, object),
+            Ok(None) | Err(()) => Verdict::Upload,
+        };
+        if verdict != Verdict::Nothing {
+            let remote = if matches!(found, Ok(None)) { Remote::Absent } else { Remote::NotAsked };
+            if self.is_outdated(route, row, &carrying.head, &remote).await? {
+                return Ok(Done::plain(Outcome::Superseded));
+            }
+        }
+        let (outcome, etag) = match (verdict, found) {
+            (Verdict::Nothing, Ok(Some(object))) => (Outcome::AlreadyThere, object.etag),
+            (Verdict::UpdateMetadata, Ok(Some(object))) => {
+                match self.update_large(&carrying, &object).await? {
+                    Some(etag) => (Outcome::MetadataUpdated, etag),
+                    None => return self.send_large(&carrying, true).await,
+                }
+            }
+            _ => return self.send_large(&carrying, true).await,
+        };
+        self.ensure_companion(&carrying).await?;
+        self.finish_large(&carrying, outcome, etag).await
     }
+
+    /// Sends content and companion.
+    async fn send_large(&self, carrying: &Carrying<'_>, may_resume: bool) -> Result<Done, Trouble> {
+        let observed = Observed::default();
+        let etag = match &carrying.layout {
+            Layout::Single => self.put_single(carrying, &observed).await?,
+            Layout::Parts { parts, .. } => {
+                self.put_parts(carrying, parts, may_resume, observed.clone()).await?
+            }
+        };
+        let sent = observed.bytes.load(Ordering::Relaxed);
+        if let Some(metrics) = &carrying.route.metrics {
+            self.counters.add(&metrics.copied_objects, 1);
+            self.counters.add(&metrics.bytes, sent);
+        }
+        self.finish_large(carrying, Outcome::Copied(sent), etag).await
+    }
+
+    async fn put_single(&self, carrying: &Carrying<'_>, observed: &Observed) -> Result<String, Trouble> {
+        self.put_companion(carrying).await?;
+        let source = &carrying.source;
+        let put = PutObject {
+            length: source.length,
+            content_md5: None,
+            metadata: carrying.metadata.clone(),
+            body: content(
+                &self.large.segments,
+                &carrying.route.account,
+                source.pieces.clone(),
+                None,
+                observed,
+            ),
+            storage_class: carrying.storage_class(),
+        };
+        let receipt = carrying.route.store.put(carrying.key, put).await?;
+        let read = observed.md5.get().map(hex::encode).or_else(|| {
+            // Of an empty body nothing is read.
+            (source.length == 0).then(|| hex::encode(Md5::digest([])))
+        });
+        let told = receipt.etag.clone().unwrap_or_default();
+        let is_md5 = told.len() == 32 && !receipt.kms;
+        if is_md5 && !read.as_ref().is_some_and(|read| read.eq_ignore_ascii_case(&told)) {
+            let read = read.unwrap_or_default();
+            let message = format!("the remote answered ETag {told} for content with MD5 {read}");
+            return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
+        }
+        Ok(if is_md5 { told } else { read.filter(|_| told.is_empty()).unwrap_or(told) })
+    }
+
+    async fn put_parts(
+        &self,
+        carrying: &Carrying<'_>,
+        parts: &[Part],
+        may_resume: bool,
+        observed: Observed,
+    ) -> Result<String, Trouble> {
+        let new = NewUpload { metadata: carrying.metadata.clone(), storage_class: carrying.storage_class() };
+        let upload = Upload {
+            large: &self.large,
+            store: &*carrying.route.store,
+            account: &carrying.route.account,
+            key: carrying.key,
+            parts,
+            new: &new,
+            may_resume,
+            observed,
+        };
+        let filled = upload.fill().await?;
+        self.put_companion(carrying).await?;
+        upload.complete(&filled).await?;
+        if filled.resumed {
+            // Metadata were settled when the upload began, perhaps by an older write.
+            let object = carrying.route.store.head(carrying.key).await?;
+            if let Some(object) = object
+                && judge(carrying, &object) == Verdict::UpdateMetadata
+            {
+                self.update_large(carrying, &object).await?;
+            }
+        }
+        Ok(filled.etag)
+    }
+
+    async fn put_companion(&self, carrying: &Carrying<'_>) -> Result<(), Trouble> {
+        let json = &carrying.source.companion;
+        let md5: [u8; 16] = Md5::digest(json).into();
+        let put = PutObject {
+            length: json.len() as u64,
+            content_md5: Some(md5),
+            metadata: RemoteMetadata {
+                content_type: "application/json".to_owned(),
+                ..RemoteMetadata::default()
+            },
+            body: body::from_bytes(json.clone()),
+            // Whoever restores an object from an archive needs the companion first.
+            storage_class: None,
+        };
+        carrying.route.store.put(&carrying.companion_key, put).await?;
+        Ok(())
+    }
+
+    /// Writes the companion if it is missing or is that of another manifest.
+    async fn ensure_companion(&self, carrying: &Carrying<'_>) -> Result<(), Trouble> {
+        let json = &carrying.source.companion;
+        let found = match carrying.route.store.head(&carrying.companion_key).await {
+            Err(error) if error.kind() == ErrorKind::Denied => None,
+            found => found?,
+        };
+        let right = found.is_some_and(|found| {
+            let same = found.kms || found.etag.eq_ignore_ascii_case(&hex::encode(Md5::digest(json)));
+            same && found.length == json.len() as u64
+        });
+        if !right {
+            tracing::info!(
+                key = carrying.companion_key,
+                "writing the companion of a large object, which is missing or old"
+            );
+            self.put_companion(carrying).await?;
+        }
+        Ok(())
+    }
+
+    /// The end of every way on which the remote holds the object now.
+    async fn finish_large(
+        &self,
+        carrying: &Carrying<'_>,
+        outcome: Outcome,
+        etag: String,
+    ) -> Result<Done, Trouble> {
+        let Carrying { route, row, key, head, source, .. } = carrying;
+        let archived = if route.mapping.retain_local {
+            false
+        } else {
+            let carried = CarriedLarge {
+                key: (*key).to_owned(),
+                etag: etag.clone(),
+                length: source.length,
+                segments: source.carried.clone(),
+            };
+            let archiving: BoxFuture<'_, Result<bool, Trouble>> =
+                Box::pin(self.archive_large(route, row, head, &carried));
+            archiving.await?
+        };
+        tracing::debug!(object = %row.name, container = %route.container, key, etag, bytes = source.length, ?outcome, archived,
+            "carried a large object");
+        Ok(Done { outcome, archived, carried: newer_than_row(head, row) })
+    }
+}
+
+/// Settles layout and metadata, or says why it cannot be carried.
+fn prepare<'a>(
+    route: &'a Route,
+    row: &'a Row,
+    key: &'a str,
+    head: LocalHead,
+    source: Source,
+) -> Result<Carrying<'a>, Trouble> {
+    let companion_key = route.keys.manifest_key(&row.name).unwrap_or_default();
+    if let Some(failure) = unfit_key(key).or_else(|| unfit_key(&companion_key)) {
+        return Err(Trouble::Row(failure));
+    }
+    let is_google = route.mapping.remote.s3().is_some_and(swift_s3_policy::S3Remote::is_google);
+    let classic = if is_google { None } else { source.manifest.as_ref().and_then(classic_parts) };
+    let cut_anew = cut(&source.pieces)?;
+    let is_single = is_google || source.length <= MAX_SINGLE_PUT_BYTES || route.store.multipart().is_none();
+    let layout = match classic.filter(|_| route.store.multipart().is_some()) {
+        Some(parts) => {
+            let md5s: Option<Vec<[u8; 16]>> = parts.iter().map(Part::md5).collect();
+            let etag = md5s.map(|md5s| swift_s3_policy::large_object::multipart_etag(&md5s));
+            Layout::Parts { parts, etag }
+        }
+        None if is_single => Layout::Single,
+        None => Layout::Parts { parts: cut_anew, etag: None },
+    };
+    let mut metadata = remote_metadata(&head);
+    if !matches!(layout, Layout::Parts { etag: Some(_), .. }) {
+        metadata.user.insert(source.marker.0.to_owned(), source.marker.1.clone());
+    }
+    let bytes = user_metadata_bytes(&metadata);
+    if bytes > MAX_USER_METADATA_BYTES {
+        let message =
+            format!("the user metadata takes {bytes} bytes, S3 stores at most {MAX_USER_METADATA_BYTES}");
+        return Err(Trouble::Row(Failure::new(Reason::MetadataTooLarge, message)));
+    }
+    Ok(Carrying { route, row, key, companion_key, head, source, layout, metadata })
+}
+
+fn judge(carrying: &Carrying<'_>, object: &RemoteObject) -> Verdict {
+    let Carrying { route, row, source, .. } = carrying;
+    let expected = Expected {
+        etag: carrying.known_etag(),
+        marker: (source.marker.0, &source.marker.1),
+        length: source.length,
+        metadata: &carrying.metadata,
+        opaque_is_enough: route.mapping.retain_local
+            && stored_after(object.last_modified, row.timestamps.data),
+        archived_metadata: route
+            .mapping
+            .remote
+            .s3()
+            .map(|remote| remote.archived_metadata)
+            .unwrap_or_default(),
+    };
+    verdict(&expected, object, object.archived)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt;
 use swift_s3_policy::RemoteMetadata;
 use swift_s3_store::{ErrorKind, PutObject, PutReceipt, RemoteObject, StoreError, body};
 
@@ -38,7 +39,7 @@ impl Transfer {
             let object = self.open_object(route, row).await?;
             return match object.head.kind {
                 LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
-                    self.copy_large(route, row, &key, object, hint).await
+                    self.copy_large(route, row, &key, object, hint).boxed().await
                 }
                 LocalKind::Plain | LocalKind::Symlink => self.put(route, row, &key, object, hint).await,
             };
@@ -49,7 +50,7 @@ impl Transfer {
         }
         if matches!(head.kind, LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject) {
             let object = self.open_object(route, row).await?;
-            return self.copy_large(route, row, &key, object, hint).await;
+            return self.copy_large(route, row, &key, object, hint).boxed().await;
         }
         let metadata = remote_metadata(&head);
         let local = facts(&head, &metadata);

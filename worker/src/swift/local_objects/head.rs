@@ -112,6 +112,11 @@ impl LocalHead {
         None
     }
 
+    /// A header's value, if it is UTF-8. The name is in lower case.
+    pub(crate) fn text(&self, wanted: &str) -> Option<String> {
+        self.header(wanted).and_then(|value| String::from_utf8(value.to_vec()).ok())
+    }
+
     /// The value of a header, by its lower-case name.
     pub(crate) fn header(&self, wanted: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice())

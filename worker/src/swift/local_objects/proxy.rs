@@ -1,5 +1,6 @@
 //! Reading through a proxy of the cluster, for what object servers cannot give in the clear.
 
+use std::ops::Range;
 use std::str::FromStr;
 
 use http::uri::Authority;
@@ -7,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use hyper::body::Incoming;
 use swift_s3_policy::Timestamp;
 
+use super::segment::insert_range;
 use super::{LocalError, LocalHead, LocalObjects, ObjectName, POLICY_INDEX};
 use crate::swift::backend::push_encoded;
 
@@ -57,7 +59,8 @@ enum Thoroughness {
 }
 
 impl LocalObjects {
-    /// Asks the proxy; `stored` is what an object server said, `why` the reason to ask further.
+    /// Asks the proxy; `stored` is what an object server said, `why` the reason to ask further. Where a `range` is asked for, the length in
+    /// the head is that of the answer.
     pub(super) async fn through_proxy(
         &self,
         method: Method,
@@ -65,6 +68,7 @@ impl LocalObjects {
         at_least: Timestamp,
         stored: &LocalHead,
         why: &str,
+        range: Option<&Range<u64>>,
     ) -> Result<(LocalHead, Response<Incoming>), LocalError> {
         let Some(proxy) = self.proxy.as_deref() else {
             return Err(LocalError::NeedsProxy(format!(
@@ -73,7 +77,7 @@ impl LocalObjects {
         };
         let mut newest = None;
         for thoroughness in [Thoroughness::FirstAnswer, Thoroughness::AllReplicas] {
-            let (head, response) = self.ask_proxy(&method, proxy, name, thoroughness).await?;
+            let (head, response) = self.ask_proxy(&method, proxy, name, thoroughness, range).await?;
             // A proxy tells no offset.
             let wanted = if head.timestamp.offset() == 0 { at_least.with_offset(0) } else { at_least };
             if head.timestamp < wanted {
@@ -96,6 +100,7 @@ impl LocalObjects {
         proxy: &InternalUrl,
         name: &ObjectName<'_>,
         thoroughness: Thoroughness,
+        range: Option<&Range<u64>>,
     ) -> Result<(LocalHead, Response<Incoming>), LocalError> {
         let mut target = proxy.base.clone();
         push_encoded(&mut target, name.account);
@@ -108,6 +113,7 @@ impl LocalObjects {
             if thoroughness == Thoroughness::AllReplicas {
                 headers.insert(NEWEST, HeaderValue::from_static("true"));
             }
+            insert_range(headers, range);
         };
         let server = &proxy.authority;
         let response = self
@@ -116,7 +122,7 @@ impl LocalObjects {
             .await
             .map_err(|error| LocalError::Unavailable(format!("internal_url: {error}")))?;
         let status = response.status();
-        if status == StatusCode::OK {
+        if status == StatusCode::OK || (range.is_some() && status == StatusCode::PARTIAL_CONTENT) {
             let head = LocalHead::read(response.headers())
                 .map_err(|problem| LocalError::Unavailable(format!("internal_url {server}: {problem}")))?;
             return Ok((head, response));

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 
 use super::{CarriedLarge, CarriedSegment, Removable, expect_same, removable, vanished};
 use crate::failpoint;
@@ -42,7 +42,6 @@ impl Transfer {
     /// Removes a large object that is remote from the local cluster. Answers whether its manifest is gone.
     ///
     /// `sent` is the manifest that was carried, and nothing else is removed. The remote is asked right before.
-    #[allow(dead_code, reason = "large objects are on their way")]
     pub(in crate::transfer) async fn archive_large(
         &self,
         route: &Route,
