@@ -80,6 +80,11 @@ impl KeyMapping {
         Some(format!("{prefix}{digest}{MANIFEST_SUFFIX}"))
     }
 
+    /// What the keys of all companions of the container start with; with a custom prefix other containers may share it.
+    pub fn manifest_prefix(&self) -> Option<&str> {
+        self.manifest_prefix.as_deref()
+    }
+
     /// Whether a key has the form of this container's manifest companions.
     pub fn is_manifest_key(&self, key: &str) -> bool {
         let Some(prefix) = self.manifest_prefix.as_deref() else { return false };

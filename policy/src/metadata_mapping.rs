@@ -111,7 +111,7 @@ pub fn to_remote<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Remo
 ///
 /// Encodings do not count: a remote value may be plain, an encoded word in any spelling, or percent-encoded as
 /// the oldest versions did. An empty value is as good as none, because some stores drop it. The marker
-/// [`SLO_ETAG_MARKER`], which only the remote has, is ignored beside [`SLO_MARKER`].
+/// [`SLO_ETAG_MARKER`], which only the remote has, is ignored beside [`SLO_MARKER`], and [`DLO_ETAG_MARKER`] beside [`DLO_MARKER`].
 pub fn same_meaning(local: &RemoteMetadata, remote: &RemoteMetadata) -> bool {
     let same_headers = COMMON_HEADERS.iter().all(|name| same_header(name, local, remote));
     if !same_headers || !same_value(&local.content_type, &remote.content_type) {
@@ -125,6 +125,9 @@ pub fn same_meaning(local: &RemoteMetadata, remote: &RemoteMetadata) -> bool {
         .collect();
     if local.user.contains_key(SLO_MARKER) && !local.user.contains_key(SLO_ETAG_MARKER) {
         remote_user.remove(SLO_ETAG_MARKER);
+    }
+    if local.user.contains_key(DLO_MARKER) && !local.user.contains_key(DLO_ETAG_MARKER) {
+        remote_user.remove(DLO_ETAG_MARKER);
     }
     for (name, value) in local.user.iter().filter(|(_, value)| !value.is_empty()) {
         let Some(remote_value) = remote_user.remove(name) else {

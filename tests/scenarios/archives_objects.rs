@@ -1,6 +1,5 @@
 //! Archiving: the local copy goes when, and only when, S3 holds exactly that write.
 
-mod large_objects;
 mod races;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -6,6 +6,7 @@ mod copies_objects;
 mod follows_containers;
 mod follows_deletes;
 mod follows_shards;
+mod large_objects;
 mod operates;
 mod own_copies;
 mod refuses_bad_configuration;

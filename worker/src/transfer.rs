@@ -23,6 +23,7 @@ use swift_s3_store::{ErrorKind, ObjectStore, StoreError};
 
 use crate::hashing_body::BodyError;
 use crate::large::Large;
+use crate::large::lane::Lane;
 use crate::large::segments::{SegmentError, Segments};
 use crate::reason::{Failure, Reason};
 use crate::segment_use::SegmentUse;
@@ -279,6 +280,7 @@ pub struct Transfer {
     counters: Counters,
     segment_use: SegmentUse,
     large: Large,
+    lane: Option<Lane>,
 }
 
 impl Transfer {
@@ -292,13 +294,19 @@ impl Transfer {
     ) -> Self {
         let segments = Segments::new(local.clone(), topology.clone(), servers.clone());
         let segment_use = SegmentUse::new(topology.clone(), servers, local.clone());
-        Self { local, topology, counters, segment_use, large: Large::new(segments) }
+        Self { local, topology, counters, segment_use, large: Large::new(segments), lane: None }
     }
 
     /// The objects of this cluster.
     #[must_use]
     pub fn local(&self) -> &LocalObjects {
         &self.local
+    }
+
+    /// The same handler for one row, which can give its place back when it turns out to be long.
+    #[must_use]
+    pub(crate) fn in_lane(&self, lane: Lane) -> Self {
+        Self { lane: Some(lane), ..self.clone() }
     }
 
     /// Does what `row` asks for. Passing faults of the remote are retried a little.

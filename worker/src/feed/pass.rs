@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Feed, PassEnd, PassSettings, Shared, State, WINDOW, now, seconds};
 use crate::lane::{RowKey, Rows, Share, Verdict, judge};
+use crate::large::lane::{Lane, MAX_APART};
 use crate::parked::{FailedRow, ParkedRow};
 use crate::probe::{PAGE_COST_IN_HEADS, probe};
 use crate::reason::{Failure, Reason};
@@ -105,6 +106,8 @@ pub(super) struct Pass<'a> {
     settings: &'a PassSettings,
     tasks: JoinSet<Result<Done, Trouble>>,
     in_flight: HashMap<Id, Task>,
+    /// Rows among them that are in the lane of large objects.
+    apart: std::sync::Arc<std::sync::atomic::AtomicUsize>,
     busy: HashSet<String>,
     /// Rows whose name is busy.
     blocked: HashMap<String, VecDeque<Task>>,
@@ -140,6 +143,7 @@ impl<'a> Pass<'a> {
             settings,
             tasks: JoinSet::new(),
             in_flight: HashMap::new(),
+            apart: std::sync::Arc::default(),
             busy: HashSet::new(),
             blocked: HashMap::new(),
             retries: VecDeque::new(),
@@ -270,7 +274,7 @@ impl<'a> Pass<'a> {
 
     /// Hands out rows until enough are in flight or there are none.
     async fn fill(&mut self) {
-        while self.halt.is_none() && self.tasks.len() < self.settings.in_flight {
+        while self.halt.is_none() && self.tasks.len() < self.room() {
             if self.feed.mapping.is_paused() {
                 self.halt = Some(Halt::Paused);
                 return;
@@ -291,6 +295,12 @@ impl<'a> Pass<'a> {
                 None => return,
             }
         }
+    }
+
+    /// How many rows may be in somebody's hands: those in the lane of large objects take nobody's place.
+    fn room(&self) -> usize {
+        let apart = self.apart.load(std::sync::atomic::Ordering::Acquire).min(MAX_APART);
+        self.settings.in_flight.saturating_add(apart)
     }
 
     async fn next_task(&mut self) -> Option<Task> {
@@ -329,12 +339,14 @@ impl<'a> Pass<'a> {
         let route = std::sync::Arc::clone(&self.feed.route);
         let (mapping, permits) = (self.feed.mapping.permits(), self.settings.permits.load_full());
         let (row, hint) = (task.row.clone(), task.hint.clone());
+        let apart = std::sync::Arc::clone(&self.apart);
         let handle = self.tasks.spawn(async move {
             // Semaphores are never closed; without a permit there would merely be no bound. The mapping's first: whoever waits for it
             // must not keep other mappings waiting.
-            let _of_mapping = mapping.acquire_owned().await;
-            let _permit = permits.acquire_owned().await;
-            transfer.handle(&route, &row, hint).await
+            let of_mapping = std::sync::Arc::clone(&mapping).acquire_owned().await;
+            let permit = permits.acquire_owned().await;
+            let held = of_mapping.into_iter().chain(permit).collect();
+            transfer.in_lane(Lane::new(held, mapping, apart)).handle(&route, &row, hint).await
         });
         self.in_flight.insert(handle.id(), task);
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::BoxFuture;
 use md5::{Digest, Md5};
 use swift_s3_policy::large_object::{Part, classic_parts, cut};
-use swift_s3_policy::{MAX_USER_METADATA_BYTES, RemoteMetadata, user_metadata_bytes};
+use swift_s3_policy::{DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_MARKER, user_metadata_bytes};
 use swift_s3_store::{ErrorKind, NewUpload, PutObject, RemoteObject, body};
 
 use super::archive::CarriedLarge;
@@ -23,11 +23,13 @@ use super::{
 };
 use crate::decide::{Remote, unfit_key};
 use crate::large::content::{Observed, content};
+use crate::large::lane::LARGE_FROM;
 use crate::large::upload::Upload;
 use crate::large::verdict::{Expected, Verdict, verdict};
 use crate::reason::{Failure, Reason};
+use crate::swift::backend::LocalBody;
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{LocalHead, LocalObject};
+use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject};
 use source::Source;
 
 /// A content of this size or less that has to be cut anew goes in a single PUT.
@@ -80,6 +82,7 @@ impl Transfer {
         if !selected(route, &head) {
             return Ok(Done::plain(Outcome::NotWanted));
         }
+        let body = self.take_turn(route, row, &head, body).await?;
         let source = self.source_of(route, row, &head, body).await?;
         let carrying = prepare(route, row, key, head, source)?;
         let is_plain_write = row.timestamps.metadata == row.timestamps.data;
@@ -119,6 +122,32 @@ impl Transfer {
         };
         self.ensure_companion(&carrying).await?;
         self.finish_large(&carrying, outcome, etag).await
+    }
+
+    /// Waits in the lane of large objects, if it is one. Nothing is kept meanwhile: the manifest is opened again.
+    async fn take_turn(
+        &self,
+        route: &Route,
+        row: &Row,
+        head: &LocalHead,
+        body: LocalBody,
+    ) -> Result<LocalBody, Trouble> {
+        let Some(lane) = &self.lane else { return Ok(body) };
+        let is_large = match head.kind {
+            LocalKind::DynamicLargeObject => self.dynamic_length(route, head).await? > LARGE_FROM,
+            _ => row.size > LARGE_FROM,
+        };
+        if !is_large {
+            return Ok(body);
+        }
+        drop(body);
+        lane.change(&self.large.objects).await;
+        let again = self.open_object(route, row).await?;
+        if again.head.etag != head.etag || again.head.timestamp != head.timestamp {
+            let message = "the manifest was written again meanwhile";
+            return Err(Trouble::Row(Failure::new(Reason::LocalStale, message)));
+        }
+        Ok(again.body)
     }
 
     /// Sends content and companion.
@@ -203,6 +232,9 @@ impl Transfer {
     }
 
     async fn put_companion(&self, carrying: &Carrying<'_>) -> Result<(), Trouble> {
+        if let Some(prefix) = carrying.route.keys.manifest_prefix() {
+            self.large.companions.expect(carrying.route.mapping.remote.bucket(), prefix);
+        }
         let json = &carrying.source.companion;
         let md5: [u8; 16] = Md5::digest(json).into();
         let put = PutObject {
@@ -237,6 +269,30 @@ impl Transfer {
                 "writing the companion of a large object, which is missing or old"
             );
             self.put_companion(carrying).await?;
+        }
+        Ok(())
+    }
+
+    /// Before a plain object is written: the companion of a large one that it replaces goes. `remote` is the metadata of what is there, if
+    /// the remote was asked. As long as the large object is there, the companion is known to be owed.
+    pub(super) async fn forget_companion(
+        &self,
+        route: &Route,
+        row: &Row,
+        remote: Option<&RemoteMetadata>,
+    ) -> Result<(), Trouble> {
+        let Some((prefix, key)) = route.keys.manifest_prefix().zip(route.keys.manifest_key(&row.name)) else {
+            return Ok(());
+        };
+        let stale = match remote {
+            Some(remote) => [SLO_MARKER, DLO_MARKER].iter().any(|marker| remote.user.contains_key(*marker)),
+            None => {
+                let bucket = route.mapping.remote.bucket();
+                self.large.companions.may_exist(&*route.store, bucket, prefix).await
+            }
+        };
+        if stale && unfit_key(&key).is_none() {
+            route.store.delete(&key).await?;
         }
         Ok(())
     }

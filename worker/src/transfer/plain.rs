@@ -1,5 +1,6 @@
 //! Plain objects to S3: their bytes are their content, and one PUT carries them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,7 +42,12 @@ impl Transfer {
                 LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
                     self.copy_large(route, row, &key, object, hint).boxed().await
                 }
-                LocalKind::Plain | LocalKind::Symlink => self.put(route, row, &key, object, hint).await,
+                LocalKind::Plain | LocalKind::Symlink => {
+                    if *hint == Hint::Fresh {
+                        self.forget_companion(route, row, None).await?;
+                    }
+                    self.put(route, row, &key, object, hint).await
+                }
             };
         }
         let head = self.head_object(route, row).await?;
@@ -78,10 +84,11 @@ impl Transfer {
             },
         };
         let action = decide(&key, &local, &remote);
-        if matches!(action, Action::Put | Action::UpdateMetadata)
-            && self.is_outdated(route, row, &head, &remote).await?
-        {
-            return Ok(Done::plain(Outcome::Superseded));
+        if matches!(action, Action::Put | Action::UpdateMetadata) {
+            if self.is_outdated(route, row, &head, &remote).await? {
+                return Ok(Done::plain(Outcome::Superseded));
+            }
+            self.forget_companion(route, row, metadata_of(&found)).await?;
         }
         let class = found.as_ref().ok().and_then(|object| object.as_ref()?.storage_class.as_deref());
         let outcome = match action {
@@ -230,6 +237,13 @@ impl Transfer {
         tracing::debug!(object = %row.name, container = %route.container, key, bytes = head.length, archived, ?hint, "copied");
         Ok(Done { outcome: Outcome::Copied(head.length), archived, carried: newer_than_row(head, row) })
     }
+}
+
+/// The metadata of what is at the remote: none where nothing is, unknown where it may not be asked.
+fn metadata_of(found: &Result<Option<RemoteObject>, ()>) -> Option<&RemoteMetadata> {
+    static NOTHING: RemoteMetadata =
+        RemoteMetadata { content_type: String::new(), user: BTreeMap::new(), headers: BTreeMap::new() };
+    found.as_ref().ok().map(|object| object.as_ref().map_or(&NOTHING, |object| &object.metadata))
 }
 
 fn facts<'a>(head: &'a LocalHead, metadata: &'a RemoteMetadata) -> Local<'a> {

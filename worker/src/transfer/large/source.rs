@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use swift_s3_policy::large_object::{
-    Coverage, Entry, Manifest, Piece, companion_of_manifest, companion_of_pieces, coverage, dlo_source,
-    flatten, listing_etag,
+    Coverage, Entry, Manifest, ObjectEntry, Piece, companion_of_manifest, companion_of_pieces, coverage,
+    dlo_source, flatten, listing_etag,
 };
 use swift_s3_policy::{DLO_ETAG_MARKER, SLO_ETAG_MARKER};
 
@@ -64,14 +64,24 @@ impl Transfer {
         })
     }
 
-    async fn dynamic_source(&self, route: &Route, head: &LocalHead) -> Result<Source, Trouble> {
+    /// Bytes of a dynamic large object.
+    pub(super) async fn dynamic_length(&self, route: &Route, head: &LocalHead) -> Result<u64, Trouble> {
+        let segments = self.dynamic_segments(route, head).await?;
+        Ok(Manifest { entries: segments.into_iter().map(Entry::Object).collect() }.length()?)
+    }
+
+    async fn dynamic_segments(&self, route: &Route, head: &LocalHead) -> Result<Vec<ObjectEntry>, Trouble> {
         let header = head.header("x-object-manifest").unwrap_or_default();
         let (container, prefix) = dlo_source(header).ok_or_else(|| {
             let header = String::from_utf8_lossy(header);
             let message = format!("X-Object-Manifest is {header:?}, expected container/prefix");
             Trouble::Row(Failure::new(Reason::LargeObject, message))
         })?;
-        let segments = self.large.segments.list(&route.account, &container, &prefix).await?;
+        Ok(self.large.segments.list(&route.account, &container, &prefix).await?)
+    }
+
+    async fn dynamic_source(&self, route: &Route, head: &LocalHead) -> Result<Source, Trouble> {
+        let segments = self.dynamic_segments(route, head).await?;
         let etag = listing_etag(segments.iter().map(|segment| segment.etag.as_str()));
         let companion = companion_of_pieces(&segments)?;
         let manifest = Manifest { entries: segments.into_iter().map(Entry::Object).collect() };
