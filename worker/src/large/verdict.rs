@@ -29,6 +29,8 @@ pub(crate) enum Verdict {
     UpdateMetadata,
     /// All is well.
     Nothing,
+    /// Only metadata differ, and the remote object is archived and stays as it is.
+    Keep,
 }
 
 /// Decides. `archived` says that the remote object cannot be copied.
@@ -52,7 +54,7 @@ pub(crate) fn verdict(expected: &Expected<'_>, remote: &RemoteObject, archived: 
     match (archived, expected.archived_metadata) {
         (false, _) => Verdict::UpdateMetadata,
         (true, ArchivedMetadata::Upload) => Verdict::Upload,
-        (true, ArchivedMetadata::Keep) => Verdict::Nothing,
+        (true, ArchivedMetadata::Keep) => Verdict::Keep,
     }
 }
 
@@ -174,7 +176,7 @@ mod tests {
                 of(Some("e-2"), false, keep),
                 remote("e-2", 9, &blue, false),
                 true,
-                Verdict::Nothing,
+                Verdict::Keep,
             ),
         ];
         for (name, expected, remote, archived, answer) in table {

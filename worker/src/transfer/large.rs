@@ -62,10 +62,6 @@ impl Carrying<'_> {
             Layout::Parts { etag, .. } => etag.as_deref(),
         }
     }
-
-    fn storage_class(&self) -> Option<String> {
-        self.route.mapping.remote.s3().and_then(|remote| remote.storage_class.clone())
-    }
 }
 
 impl Transfer {
@@ -104,7 +100,7 @@ impl Transfer {
             Ok(Some(object)) => judge(&carrying, object),
             Ok(None) | Err(()) => Verdict::Upload,
         };
-        if verdict != Verdict::Nothing {
+        if matches!(verdict, Verdict::Upload | Verdict::UpdateMetadata) {
             let remote = if matches!(found, Ok(None)) { Remote::Absent } else { Remote::NotAsked };
             if self.is_outdated(route, row, &carrying.head, &remote).await? {
                 return Ok(Done::plain(Outcome::Superseded));
@@ -112,6 +108,7 @@ impl Transfer {
         }
         let (outcome, etag) = match (verdict, found) {
             (Verdict::Nothing, Ok(Some(object))) => (Outcome::AlreadyThere, object.etag),
+            (Verdict::Keep, Ok(Some(object))) => (Outcome::Kept, object.etag),
             (Verdict::UpdateMetadata, Ok(Some(object))) => {
                 match self.update_large(&carrying, &object).await? {
                     Some(etag) => (Outcome::MetadataUpdated, etag),
@@ -181,7 +178,7 @@ impl Transfer {
                 None,
                 observed,
             ),
-            storage_class: carrying.storage_class(),
+            storage_class: carrying.route.storage_class().map(str::to_owned),
         };
         let receipt = carrying.route.store.put(carrying.key, put).await?;
         let read = observed.md5.get().map(hex::encode).or_else(|| {
@@ -205,7 +202,7 @@ impl Transfer {
         may_resume: bool,
         observed: Observed,
     ) -> Result<String, Trouble> {
-        let new = NewUpload { metadata: carrying.metadata.clone(), storage_class: carrying.storage_class() };
+        let new = NewUpload { metadata: carrying.metadata.clone(), storage_class: carrying.route.storage_class().map(str::to_owned) };
         let upload = Upload {
             large: &self.large,
             store: &*carrying.route.store,
@@ -305,7 +302,7 @@ impl Transfer {
         etag: String,
     ) -> Result<Done, Trouble> {
         let Carrying { route, row, key, head, source, .. } = carrying;
-        let archived = if route.mapping.retain_local {
+        let archived = if route.mapping.retain_local || outcome == Outcome::Kept {
             false
         } else {
             let carried = CarriedLarge {
@@ -371,12 +368,7 @@ fn judge(carrying: &Carrying<'_>, object: &RemoteObject) -> Verdict {
         metadata: &carrying.metadata,
         opaque_is_enough: route.mapping.retain_local
             && stored_after(object.last_modified, row.timestamps.data),
-        archived_metadata: route
-            .mapping
-            .remote
-            .s3()
-            .map(|remote| remote.archived_metadata)
-            .unwrap_or_default(),
+        archived_metadata: route.archived_metadata(),
     };
     verdict(&expected, object, object.archived)
 }
