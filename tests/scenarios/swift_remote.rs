@@ -2,6 +2,7 @@
 
 mod containers;
 mod expiry;
+mod large;
 mod plain;
 
 use anyhow::{Context, Result, ensure};

@@ -3,7 +3,6 @@
 //! Killed anywhere before the manifest is stored, the next try finds the segments that arrived and goes on. What a manifest that was
 //! overwritten needed is removed afterwards, see `removal`.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -18,6 +17,7 @@ use swift_s3_store::{ErrorKind, PutObject, RemoteObject, body};
 
 use super::containers::object_container;
 use super::local::{Content, DEEPEST, unfit};
+use super::removal::Kept;
 use super::segments::{Whole, segments_container};
 use super::{
     Done, Outcome, Route, Transfer, Trouble, Wanted, X_OBJECT_MANIFEST, is_slo, keeps_local, seconds_now,
@@ -122,8 +122,8 @@ impl Transfer {
         found: Option<RemoteObject>,
     ) -> Result<(Outcome, Option<String>), Trouble> {
         let replaced = match &found {
-            Some(found) if is_slo(found) => self.remote_segments(route, &large.key).await?,
-            _ => Vec::new(),
+            Some(found) => self.segments_of_remote(route, &large.key, found).await?,
+            None => Vec::new(),
         };
         let whole =
             Whole { object: &row.name, written: large.head.data_timestamp, expiry: large.wanted.expiry };
@@ -141,7 +141,10 @@ impl Transfer {
         if let Some(metrics) = &route.metrics {
             self.counters.add(&metrics.copied_objects, 1);
         }
-        let kept: HashSet<String> = segments.into_iter().map(|segment| segment.key).collect();
+        let kept = Kept {
+            keys: segments.into_iter().map(|segment| segment.key).collect(),
+            homes: large.content.manifest.entries.iter().filter_map(home_of).collect(),
+        };
         self.remove_replaced(route, row, replaced, &kept).await;
         Ok((Outcome::Copied(large.content.length), etag))
     }
@@ -207,6 +210,14 @@ impl Transfer {
             segments: segments.collect(),
         };
         self.archive_large(route, row, &large.head, &carried).await
+    }
+}
+
+/// The local container of a segment.
+fn home_of(entry: &Entry) -> Option<String> {
+    match entry {
+        Entry::Object(object) => Some(object.container.clone()),
+        Entry::Data(_) => None,
     }
 }
 

@@ -4,6 +4,7 @@ use swift_s3_policy::swift_layout::ObjectRole;
 use swift_s3_store::ErrorKind;
 
 use super::containers::object_container;
+use super::removal::Kept;
 use super::{Done, Hint, Outcome, Route, Transfer, Trouble, Wanted, is_manifest, keeps_local, selected};
 use crate::decide::Remote;
 use crate::reason::{Failure, Reason};
@@ -37,7 +38,13 @@ impl Transfer {
             return Ok(Done::plain(Outcome::Superseded));
         }
         if !same_content {
-            return self.reopen_on_swift(route, row).await;
+            let replaced = match &found {
+                Some(remote) => self.segments_of_remote(route, &key, remote).await?,
+                None => Vec::new(),
+            };
+            let done = self.reopen_on_swift(route, row).await?;
+            self.remove_replaced(route, row, replaced, &Kept::default()).await;
+            return Ok(done);
         }
         let (outcome, proof) = if in_sync {
             (Outcome::AlreadyThere, found)

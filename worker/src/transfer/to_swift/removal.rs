@@ -27,6 +27,15 @@ const AT_ONCE: usize = 8;
 /// Keys of one listing page.
 const PAGE_KEYS: u16 = 1_000;
 
+/// What is needed by the manifest that replaces another.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    /// Remote keys.
+    pub(super) keys: HashSet<String>,
+    /// Local containers of its segments.
+    pub(super) homes: BTreeSet<String>,
+}
+
 impl Transfer {
     /// Carries a tombstone, which is known to be a user's, to a Swift remote.
     pub(in crate::transfer) async fn delete_from_swift(
@@ -43,7 +52,7 @@ impl Transfer {
         }
         // Segments first: as long as the manifest is there, the delete is known to be owed.
         let segments = self.segments_of_remote(route, &key, &found).await?;
-        self.remove_unneeded(route, row, segments).await?;
+        self.remove_unneeded(route, row, segments, &BTreeSet::new()).await?;
         route.store.delete(&key).await?;
         if let Some(metrics) = &route.metrics {
             self.counters.add(&metrics.deleted_objects, 1);
@@ -53,15 +62,9 @@ impl Transfer {
     }
 
     /// Removes what an overwritten manifest needed and its successor does not. What fails is told, and stays.
-    pub(super) async fn remove_replaced(
-        &self,
-        route: &Route,
-        row: &Row,
-        replaced: Vec<String>,
-        kept: &HashSet<String>,
-    ) {
-        let left_over: Vec<String> = replaced.into_iter().filter(|key| !kept.contains(key)).collect();
-        let error = match self.remove_unneeded(route, row, left_over).await {
+    pub(super) async fn remove_replaced(&self, route: &Route, row: &Row, replaced: Vec<String>, kept: &Kept) {
+        let left_over: Vec<String> = replaced.into_iter().filter(|key| !kept.keys.contains(key)).collect();
+        let error = match self.remove_unneeded(route, row, left_over, &kept.homes).await {
             Ok(()) => return,
             Err(Trouble::Row(failure)) => failure.message,
             Err(Trouble::Remote(error)) => error.to_string(),
@@ -70,7 +73,8 @@ impl Transfer {
             "segments of a replaced large object stay on the remote");
     }
 
-    async fn segments_of_remote(
+    /// Keys of what a remote object is made of; none if it is no manifest.
+    pub(super) async fn segments_of_remote(
         &self,
         route: &Route,
         key: &str,
@@ -97,7 +101,7 @@ impl Transfer {
     }
 
     /// Keys that a remote static manifest names; nested manifests stand for themselves.
-    pub(super) async fn remote_segments(&self, route: &Route, key: &str) -> Result<Vec<String>, Trouble> {
+    async fn remote_segments(&self, route: &Route, key: &str) -> Result<Vec<String>, Trouble> {
         let most = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX);
         let json = match account(route)?.slo_manifest(key, most).await {
             Ok(json) => json.unwrap_or_default(),
@@ -121,15 +125,23 @@ impl Transfer {
         Ok(names.into_iter().collect())
     }
 
-    /// Removes those of these remote objects that the rule lets go.
-    async fn remove_unneeded(&self, route: &Route, row: &Row, keys: Vec<String>) -> Result<(), Trouble> {
+    /// Removes those of these remote objects that the rule lets go. `homes` are local containers that are known to hold segments.
+    async fn remove_unneeded(
+        &self,
+        route: &Route,
+        row: &Row,
+        keys: Vec<String>,
+        homes: &BTreeSet<String>,
+    ) -> Result<(), Trouble> {
+        let homes: BTreeSet<String> = homes.iter().cloned().chain(local_homes(&route.container)).collect();
+        let homes = &homes;
         let total = keys.len();
         if total == 0 {
             return Ok(());
         }
         let removed: Vec<bool> = stream::iter(keys)
             .map(|key| async move {
-                if !self.may_go(route, row, &key).await? {
+                if !self.may_go(route, row, &key, homes).await? {
                     return Ok(false);
                 }
                 route.store.delete(&key).await?;
@@ -144,7 +156,13 @@ impl Transfer {
         Ok(())
     }
 
-    async fn may_go(&self, route: &Route, row: &Row, key: &str) -> Result<bool, Trouble> {
+    async fn may_go(
+        &self,
+        route: &Route,
+        row: &Row,
+        key: &str,
+        homes: &BTreeSet<String>,
+    ) -> Result<bool, Trouble> {
         let Some((container, name)) = key.split_once('/') else { return Ok(false) };
         if is_derived_name(&row.name, name) {
             return Ok(true);
@@ -156,8 +174,8 @@ impl Transfer {
             return Ok(false);
         }
         let mut was_removed = false;
-        for local in local_homes(&route.container) {
-            match self.local_word(route, &local, name).await? {
+        for local in homes {
+            match self.local_word(route, local, name).await? {
                 Word::Kept => return Ok(false),
                 Word::Removed => was_removed = true,
                 Word::Unknown => {}

@@ -1,10 +1,11 @@
 //! Sends the segments of large objects: those that the remote has are not sent again.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use md5::{Digest as _, Md5};
 use swift_s3_policy::large_object::{Entry, ManifestError, ObjectEntry};
 use swift_s3_policy::swift_layout::{
     COMBINED_ETAG_MARKER, Expiry, ObjectRole, PlannedSegment, derived_name, etag_of_etags, outlives,
@@ -17,7 +18,7 @@ use super::local::unfit;
 use super::{Route, Transfer, Trouble, Wanted, account, is_manifest, is_slo, seconds_now, written_at};
 use crate::hashing_body::HashingBody;
 use crate::probe::probe;
-use crate::reason::Failure;
+use crate::reason::{Failure, Reason};
 use crate::transfer::plain::check_receipt;
 use crate::transfer::{Hint, content_md5};
 
@@ -47,8 +48,9 @@ impl Transfer {
         segments: &[PlannedSegment],
         depth: usize,
     ) -> Result<Vec<SloSegment>, Trouble> {
-        let hints = self.segment_hints(route, segments).await;
         let home = derived_home(route, segments);
+        self.ensure_homes(route, segments, &home).await?;
+        let hints = self.segment_hints(route, segments).await;
         // By number, because the compiler cannot see that a future over borrowed items may change threads.
         stream::iter(0..segments.len())
             .map(|index| {
@@ -73,6 +75,26 @@ impl Transfer {
             .buffered(AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// One look at each container, so that not every one of the first segments is refused.
+    async fn ensure_homes(
+        &self,
+        route: &Route,
+        segments: &[PlannedSegment],
+        home: &str,
+    ) -> Result<(), Trouble> {
+        let mut containers = BTreeSet::new();
+        for segment in segments {
+            containers.insert(match segment {
+                PlannedSegment::Own(entry) => segments_container(route, &entry.container),
+                PlannedSegment::Derived { .. } => home.to_owned(),
+            });
+        }
+        for container in containers {
+            self.ensure_container(route, &container).await?;
+        }
+        Ok(())
     }
 
     /// What listings say of many segments. They lag, so only that one is not there is believed: it then costs an upload at worst.
@@ -270,11 +292,18 @@ impl Transfer {
             self.ensure_container(route, container_of(key)).await?;
             sent = self.put_derived(route, key, members, length, &wanted).await;
         }
-        let etag = sent?;
-        Ok(derived_segment(key, etag, length))
+        let (told, sent) = sent?;
+        // The remote was not told what to expect, so its answer is compared here.
+        if told.as_ref().is_some_and(|told| !told.eq_ignore_ascii_case(&sent)) {
+            route.store.delete(key).await?;
+            let message = format!("the remote answered ETag {told:?} for joined segments with MD5 {sent}");
+            return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
+        }
+        Ok(derived_segment(key, sent, length))
     }
 
-    /// Every member's MD5 is checked before its last bytes go on, so what is not right is never stored.
+    /// Every member's MD5 is checked before its last bytes go on, so what is not right is never stored. Answers the remote's ETag, if it
+    /// tells one, and the MD5 of what was sent.
     async fn put_derived(
         &self,
         route: &Route,
@@ -282,7 +311,7 @@ impl Transfer {
         members: &[Entry],
         length: u64,
         wanted: &Wanted,
-    ) -> Result<String, StoreError> {
+    ) -> Result<(Option<String>, String), StoreError> {
         let read = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let pieces = stream::iter(members.to_vec()).then({
             let (transfer, account, counter) = (self.clone(), route.account.clone(), Arc::clone(&read));
@@ -300,7 +329,12 @@ impl Transfer {
                 }
             }
         });
-        let frames = pieces.map_ok(http_body_util::BodyDataStream::new).try_flatten();
+        let digest = Arc::new(Mutex::new(Md5::new()));
+        let hashing = Arc::clone(&digest);
+        let frames =
+            pieces.map_ok(http_body_util::BodyDataStream::new).try_flatten().inspect_ok(move |bytes| {
+                hashing.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+            });
         let put = PutObject {
             length,
             content_md5: None,
@@ -312,7 +346,8 @@ impl Transfer {
         if let Some(metrics) = &route.metrics {
             self.counters.add(&metrics.bytes, read.load(std::sync::atomic::Ordering::Relaxed));
         }
-        Ok(receipt.etag.unwrap_or_default())
+        let sent = hex::encode(digest.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize());
+        Ok((receipt.etag, sent))
     }
 }
 
