@@ -29,14 +29,7 @@ impl Transfer {
             return Ok(Done::plain(Outcome::AlreadyThere));
         }
         let key = route.keys.object_key(&row.name);
-        // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
-        let plain_write = row.timestamps.metadata == row.timestamps.data;
-        let ask = match hint {
-            Hint::Absent => false,
-            Hint::Fresh => !plain_write,
-            Hint::Unknown | Hint::Listed { .. } => true,
-        };
-        if !ask {
+        if !must_ask(row, hint) {
             let object = self.open_object(route, row).await?;
             return match object.head.kind {
                 LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
@@ -253,6 +246,16 @@ fn facts<'a>(head: &'a LocalHead, metadata: &'a RemoteMetadata) -> Local<'a> {
         LocalKind::Symlink => LocalShape::Symlink,
     };
     Local { etag: &head.etag, length: head.length, metadata, kind }
+}
+
+/// Whether the remote has to be asked before a row's object is sent.
+pub(super) fn must_ask(row: &Row, hint: &Hint) -> bool {
+    match hint {
+        Hint::Absent => false,
+        // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
+        Hint::Fresh => row.timestamps.metadata != row.timestamps.data,
+        Hint::Unknown | Hint::Listed { .. } => true,
+    }
 }
 
 /// True when a listing alone shows that the remote holds this write. Rows of a POST need a look at the metadata.

@@ -13,6 +13,7 @@ use swift_s3_policy::RemoteMetadata;
 use swift_s3_policy::swift_layout::{Expiry, ObjectRole, same_expiry, same_on_swift, to_swift};
 use swift_s3_store::{RemoteObject, SwiftAccount};
 
+use super::plain::must_ask;
 use super::{Done, Hint, Outcome, Route, Transfer, Trouble, selected};
 use crate::decide::Remote;
 use crate::feed::now;
@@ -26,14 +27,7 @@ const X_STATIC_LARGE_OBJECT: &str = "x-static-large-object";
 impl Transfer {
     /// Carries a live row to a Swift remote.
     pub(super) async fn copy_to_swift(&self, route: &Route, row: &Row, hint: &Hint) -> Result<Done, Trouble> {
-        // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
-        let plain_write = row.timestamps.metadata == row.timestamps.data;
-        let ask = match hint {
-            Hint::Absent => false,
-            Hint::Fresh => !plain_write,
-            Hint::Unknown | Hint::Listed { .. } => true,
-        };
-        if ask {
+        if must_ask(row, hint) {
             let head = self.head_object(route, row).await?;
             if matches!(head.kind, LocalKind::Plain | LocalKind::Symlink) {
                 return self.compare_on_swift(route, row, &head).await;

@@ -53,7 +53,7 @@ impl Transfer {
             return Err(Trouble::Row(Failure::new(Reason::LargeObject, message)));
         };
         let listed = self.list_segments(route, &container, &prefix).await?;
-        let etag = listing_etag(listed.values().map(|entry| bare_hash(entry)));
+        let etag = listing_etag(listed.values().map(bare_hash));
         let entries = listed.into_values().map(|entry| {
             let slo_etag = slo_etag(&entry.hash).map(str::to_owned);
             Entry::Object(ObjectEntry {
