@@ -65,16 +65,7 @@ impl Transfer {
         let remote = match &found {
             Err(()) => Remote::NotAsked,
             Ok(None) => Remote::Absent,
-            Ok(Some(object)) => Remote::Present {
-                etag: &object.etag,
-                length: object.length,
-                metadata: &object.metadata,
-                archived: object.archived.then(|| route.archived_metadata()),
-                opaque: object.kms.then(|| OpaqueContent {
-                    stored_after_write: stored_after(object.last_modified, row.timestamps.data),
-                    must_be_proven: !route.mapping.retain_local,
-                }),
-            },
+            Ok(Some(object)) => present(route, row, object),
         };
         let action = decide(&key, &local, &remote);
         if matches!(action, Action::Put | Action::UpdateMetadata) {
@@ -237,6 +228,19 @@ fn metadata_of(found: &Result<Option<RemoteObject>, ()>) -> Option<&RemoteMetada
     static NOTHING: RemoteMetadata =
         RemoteMetadata { content_type: String::new(), user: BTreeMap::new(), headers: BTreeMap::new() };
     found.as_ref().ok().map(|object| object.as_ref().map_or(&NOTHING, |object| &object.metadata))
+}
+
+fn present<'a>(route: &Route, row: &Row, object: &'a RemoteObject) -> Remote<'a> {
+    Remote::Present {
+        etag: &object.etag,
+        length: object.length,
+        metadata: &object.metadata,
+        archived: object.archived.then(|| route.archived_metadata()),
+        opaque: object.kms.then(|| OpaqueContent {
+            stored_after_write: stored_after(object.last_modified, row.timestamps.data),
+            must_be_proven: !route.mapping.retain_local,
+        }),
+    }
 }
 
 fn facts<'a>(head: &'a LocalHead, metadata: &'a RemoteMetadata) -> Local<'a> {
