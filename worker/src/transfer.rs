@@ -32,7 +32,7 @@ use crate::swift::container_server::ContainerServers;
 use crate::swift::local_objects::{LocalError, LocalHead, LocalObjects, Newest, ObjectName};
 use crate::swift::topology::SwiftTopology;
 
-pub(crate) use archive::CarriedSegment;
+pub(crate) use archive::{CarriedLarge, CarriedSegment};
 
 /// A passing fault of the remote is tried again right here this often, before the row is given up for now.
 pub(crate) const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];

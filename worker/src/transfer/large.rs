@@ -202,7 +202,10 @@ impl Transfer {
         may_resume: bool,
         observed: Observed,
     ) -> Result<String, Trouble> {
-        let new = NewUpload { metadata: carrying.metadata.clone(), storage_class: carrying.route.storage_class().map(str::to_owned) };
+        let new = NewUpload {
+            metadata: carrying.metadata.clone(),
+            storage_class: carrying.route.storage_class().map(str::to_owned),
+        };
         let upload = Upload {
             large: &self.large,
             store: &*carrying.route.store,

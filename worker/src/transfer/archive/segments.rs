@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::{CarriedLarge, CarriedSegment, Removable, expect_same, removable, vanished};
 use crate::failpoint;

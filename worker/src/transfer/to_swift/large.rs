@@ -85,9 +85,9 @@ impl Transfer {
             (Step::Nothing, found) => (Outcome::AlreadyThere, found.map(|found| found.etag)),
             (Step::Post, Some(found)) => match self.post_large(route, &large, &found).await? {
                 true => (Outcome::MetadataUpdated, Some(found.etag)),
-                false => self.send_large(route, row, &large, Some(found)).await?,
+                false => self.send_to_swift(route, row, &large, Some(found)).await?,
             },
-            (Step::Post | Step::Send, found) => self.send_large(route, row, &large, found).await?,
+            (Step::Post | Step::Send, found) => self.send_to_swift(route, row, &large, found).await?,
         };
         let archived = if keeps_local(route, &large.wanted) {
             false
@@ -114,7 +114,7 @@ impl Transfer {
         Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)))
     }
 
-    async fn send_large(
+    async fn send_to_swift(
         &self,
         route: &Route,
         row: &Row,
