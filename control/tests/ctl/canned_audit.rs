@@ -51,8 +51,8 @@ impl AuditService for Service {
         let is_done = !request.start_after.is_empty();
         Ok(Response::new(CountContainerResponse {
             objects: 1_000,
-            bytes: 1 << 30,
-            sizes: vec![SizeClass { up_to_bytes: 128 << 10, objects: 1_000, bytes: 1 << 30 }],
+            bytes: 1 << 20,
+            sizes: vec![SizeClass { up_to_bytes: 128 << 10, objects: 1_000, bytes: 1 << 20 }],
             next_start_after: "m".to_owned(),
             is_done,
             ..CountContainerResponse::default()

@@ -67,7 +67,7 @@ async fn audit(control: &Control, more: &[&str]) -> Result<Ran> {
 async fn site(change: impl FnOnce(MappingJson) -> MappingJson) -> Result<(Site, Control)> {
     let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
     site.swift.put_container("c").await?;
-    let config = SyncJson::new().set("verification_slack", 1).mapping(change(site.mapping("c")));
+    let config = SyncJson::new().mapping(change(site.mapping("c")));
     let control = site.start_controlled(&config).await?;
     Ok((site, control))
 }
