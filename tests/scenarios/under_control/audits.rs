@@ -173,7 +173,7 @@ async fn differences_come_as_csv_and_as_text_too() -> Result<()> {
     let csv = run(&control, &["audit", "--mapping", &id, "-o", "csv"]).await?;
     ensure!(csv.code == 3, "{csv:?}");
     ensure!(
-        csv.out.starts_with("kind,container,object,") && csv.out.contains("missing,c,\"a,\"\"b\"\"\",20,,"),
+        csv.out.starts_with("kind,container,object,") && csv.out.contains("missing,c,\"a,\"\"b\"\"\",16,,"),
         "{csv:?}"
     );
     let text = run(&control, &["audit", "--mapping", &id]).await?;
