@@ -65,16 +65,7 @@ impl Transfer {
         let remote = match &found {
             Err(()) => Remote::NotAsked,
             Ok(None) => Remote::Absent,
-            Ok(Some(object)) => Remote::Present {
-                etag: &object.etag,
-                length: object.length,
-                metadata: &object.metadata,
-                archived: object.archived.then(|| route.archived_metadata()),
-                opaque: object.kms.then(|| OpaqueContent {
-                    stored_after_write: stored_after(object.last_modified, row.timestamps.data),
-                    must_be_proven: !route.mapping.retain_local,
-                }),
-            },
+            Ok(Some(object)) => present(route, row, object),
         };
         let action = decide(&key, &local, &remote);
         if matches!(action, Action::Put | Action::UpdateMetadata)
@@ -228,6 +219,19 @@ impl Transfer {
         };
         tracing::debug!(object = %row.name, container = %route.container, key, bytes = head.length, archived, ?hint, "copied");
         Ok(Done { outcome: Outcome::Copied(head.length), archived, carried: newer_than_row(head, row) })
+    }
+}
+
+fn present<'a>(route: &Route, row: &Row, object: &'a RemoteObject) -> Remote<'a> {
+    Remote::Present {
+        etag: &object.etag,
+        length: object.length,
+        metadata: &object.metadata,
+        archived: object.archived.then(|| route.archived_metadata()),
+        opaque: object.kms.then(|| OpaqueContent {
+            stored_after_write: stored_after(object.last_modified, row.timestamps.data),
+            must_be_proven: !route.mapping.retain_local,
+        }),
     }
 }
 
