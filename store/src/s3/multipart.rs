@@ -111,7 +111,7 @@ impl Multipart for S3Store {
             .config_override(aws_sdk_s3::Config::builder().timeout_config(timeouts))
             .send()
             .await
-            .map_err(|error| classify::sdk_error(Operation::CompleteUpload, Some(key), error))?;
+            .map_err(|error| unread(classify::sdk_error(Operation::CompleteUpload, Some(key), error)))?;
         // The status comes before the work is done; only a document says that it was. What the SDK makes of an answer
         // that was cut short has no ETag.
         let Some(etag) = completed.e_tag.as_deref().map(super::bare_etag).filter(|etag| !etag.is_empty())
@@ -248,6 +248,12 @@ fn stored_part(part: &Part) -> Option<StoredPart> {
         length: part.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
         last_modified: part.last_modified().and_then(listing::system_time),
     })
+}
+
+/// A success whose document makes no sense leaves it open whether the upload is completed: that may be found out later.
+fn unread(error: StoreError) -> StoreError {
+    let is_success = error.status().is_some_and(|status| (200..300).contains(&status));
+    if is_success && error.code().is_none() { error.into_kind(ErrorKind::Unavailable) } else { error }
 }
 
 /// An answer that says too little.
