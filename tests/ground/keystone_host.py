@@ -7,7 +7,7 @@ when it listens.
 import argparse
 import os
 import signal
-import socketserver
+import sqlite3
 import sys
 import traceback
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -40,8 +40,9 @@ password_hash_rounds = 1
 """
 
 
-class Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class Server(WSGIServer):
+    """One request at a time: a second one would find SQLite's database locked. Each has a connection of its own."""
+
     request_queue_size = 100
 
 
@@ -95,7 +96,12 @@ def main():
     manage(configuration, "db_sync")
     manage(configuration, "fernet_setup", *owner)
     manage(configuration, "credential_setup", *owner)
-    manage(configuration, "bootstrap", "--bootstrap-password", options.password, "--bootstrap-public-url", url)
+    urls = ["--bootstrap-public-url", url, "--bootstrap-internal-url", url]
+    manage(configuration, "bootstrap", "--bootstrap-password", options.password, *urls)
+
+    # Keystone keeps connections that have read something, which in SQLite's other mode would keep it from writing.
+    with sqlite3.connect(os.path.join(options.folder, "keystone.db")) as database:
+        database.execute("PRAGMA journal_mode = WAL")
 
     os.environ["OS_KEYSTONE_CONFIG_FILES"] = configuration
     sys.argv = ["keystone"]

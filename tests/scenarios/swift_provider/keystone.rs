@@ -85,7 +85,6 @@ async fn keystone_refusals_show_no_password() -> Result<()> {
         assert_eq!((error.kind(), error.status()), (ErrorKind::Denied, Some(401)), "{error}");
         assert!(!everything(&error).contains(PASSWORD), "{error:?}");
     }
-    // A catalog without an object store is no account. A role is needed for that project, though: the administrator has one.
     let mut settings = ground.settings("carol", "lab");
     settings.credentials.key = "wrong".to_owned();
     let error = swift::open(&settings).await?.check().await.expect_err("let in");
@@ -95,18 +94,18 @@ async fn keystone_refusals_show_no_password() -> Result<()> {
 
 #[tokio::test]
 async fn a_token_is_renewed_before_it_expires() -> Result<()> {
-    let ground = Ground::start(Duration::from_secs(4)).await?;
+    let ground = Ground::start(Duration::from_secs(12)).await?;
     let store = swift::open(&ground.settings("carol", "lab")).await?;
     store.swift().context("no Swift")?.ensure_container("c", None).await?;
     let begin = Instant::now();
     let mut number = 0;
-    while begin.elapsed() < Duration::from_secs(10) {
+    while begin.elapsed() < Duration::from_secs(26) {
         let key = format!("c/{number}");
         store.put(&key, put_of("x", metadata(&[], &[]))).await.with_context(|| format!("{number}"))?;
         assert_eq!(&content(&*store, &key, None).await?[..], b"x");
         number += 1;
     }
-    assert!((3..=8).contains(&ground.logins()), "{} logins in 10 s", ground.logins());
+    assert!((3..=6).contains(&ground.logins()), "{} logins in 26 s", ground.logins());
     Ok(())
 }
 

@@ -197,7 +197,7 @@ fn take(
     progress: &mut Progress,
     page: &CompareContainerResponse,
 ) -> Result<(), Failure> {
-    let counts = page.counts.clone().unwrap_or_default();
+    let counts = page.counts.unwrap_or_default();
     state.add(&counts, page.list_requests);
     if page.is_done {
         state.leave()
