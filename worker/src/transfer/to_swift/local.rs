@@ -15,7 +15,8 @@ use swift_s3_policy::large_object::{
 use super::{Route, Transfer, Trouble, X_OBJECT_MANIFEST};
 use crate::hashing_body::HashingBody;
 use crate::reason::{Failure, Reason};
-use crate::swift::container_server::{ReplicaEntry, Walk};
+use crate::swift::container_server::objects::{ListedObject, ObjectRows};
+use crate::swift::container_server::{ContainerServerError, ReplicaEntry, Walk};
 use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject, ObjectName};
 use crate::transfer::{content_md5, describe};
 
@@ -72,7 +73,7 @@ impl Transfer {
         Ok(Content { manifest, prefix: Some((container, prefix)), etag, length })
     }
 
-    /// The objects under a prefix by name, as the replica with the newest word on each has them.
+    /// The objects under a prefix by name: what any replica lists, as the one with the newest word on each has it, and what shards list.
     async fn list_segments(
         &self,
         route: &Route,
@@ -80,15 +81,12 @@ impl Transfer {
         prefix: &str,
     ) -> Result<BTreeMap<String, ReplicaEntry>, Trouble> {
         let place = self.container_place(&route.account, container)?;
+        let servers = self.segment_use.servers();
         let mut walk = Walk::new(&place, prefix);
         let mut found: BTreeMap<String, ReplicaEntry> = BTreeMap::new();
-        loop {
-            let page = walk.next(self.segment_use.servers(), &route.account, Some(container)).await;
-            let page = page.map_err(|error| {
-                let message = format!("could not list the segments: {error}");
-                Trouble::Row(Failure::new(Reason::LocalUnavailable, message))
-            })?;
-            let Some(page) = page else { return Ok(found) };
+        while let Some(page) =
+            walk.next(servers, &route.account, Some(container)).await.map_err(|error| not_listed(&error))?
+        {
             for entry in page.entries {
                 let is_newer =
                     found.get(&entry.name).is_none_or(|known| known.last_modified < entry.last_modified);
@@ -96,8 +94,25 @@ impl Transfer {
                     found.insert(entry.name.clone(), entry);
                 }
             }
-            if found.len() > MAX_PIECES {
-                return Err(unfit(ManifestError::TooMany));
+            within_bounds(&found)?;
+        }
+        // A little before the first name: a listing begins behind a name.
+        let mut before = prefix.to_owned();
+        before.pop();
+        let opened = ObjectRows::open(servers, &route.account, container, &before).await;
+        let Some((mut rows, _)) = opened.map_err(|error| not_listed(&error))? else { return Ok(found) };
+        loop {
+            let page = rows.next_page().await.map_err(|error| not_listed(&error))?;
+            let is_end =
+                page.last().is_none_or(|last| last.name.as_str() > prefix && !last.name.starts_with(prefix));
+            for object in page.into_iter().filter(|object| object.name.starts_with(prefix)) {
+                let ListedObject { name, bytes, etag, .. } = object;
+                let entry = ReplicaEntry { name: name.clone(), hash: etag, bytes, ..ReplicaEntry::default() };
+                found.entry(name).or_insert(entry);
+            }
+            within_bounds(&found)?;
+            if is_end {
+                return Ok(found);
             }
         }
     }
@@ -194,6 +209,15 @@ impl Transfer {
             Ok(manifest)
         })
     }
+}
+
+fn not_listed(error: &ContainerServerError) -> Trouble {
+    let message = format!("could not list the segments: {error}");
+    Trouble::Row(Failure::new(Reason::LocalUnavailable, message))
+}
+
+fn within_bounds(found: &BTreeMap<String, ReplicaEntry>) -> Result<(), Trouble> {
+    if found.len() > MAX_PIECES { Err(unfit(ManifestError::TooMany)) } else { Ok(()) }
 }
 
 /// How deep manifests may be nested in the one that is carried.
