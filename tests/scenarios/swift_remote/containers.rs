@@ -3,7 +3,7 @@
 use anyhow::Result;
 use swift_s3_tests::fault_proxy::{Fault, Rule};
 use swift_s3_tests::swift_client::SwiftClient;
-use swift_s3_tests::swift_remote::KEY;
+use swift_s3_tests::swift_remote::{KEY, RESELLER_ADMIN};
 
 use super::Pair;
 
@@ -59,10 +59,13 @@ async fn metadata_and_access_lists_of_a_container_are_carried_once() -> Result<(
         ("X-Container-Read", ".r:*,.rlistings"),
         ("X-Container-Write", "AUTH_x:y"),
     ];
-    pair.site.swift.post_container("c", &set).await?.success()?;
+    // Swift takes access lists from owners only, and shows them to nobody else.
+    let proxy = pair.site.cluster.proxy_url();
+    let admin = SwiftClient::log_in(&proxy, RESELLER_ADMIN.0, RESELLER_ADMIN.1).await?;
+    let local_owner = SwiftClient::new(&proxy, pair.site.swift.account(), admin.token().map(str::to_owned))?;
+    local_owner.post_container("c", &set).await?.success()?;
     pair.site.swift.put_object("c", "o", "x", &[]).await?;
     pair.sync().await?;
-    // Only an owner is shown access lists.
     let owner = SwiftClient::log_in(&pair.remote.cluster.proxy_url(), pair.remote.user(), KEY).await?;
     let head = owner.head_container("copies").await?;
     assert_eq!(head.header("x-container-meta-color"), Some("Grün"));

@@ -135,6 +135,10 @@ impl Transfer {
             }
             etag
         } else {
+            // Without the container that it names, even an empty one is answered with 404.
+            if let Some((container, _)) = large.content.prefix.as_ref().filter(|_| segments.is_empty()) {
+                self.ensure_container(route, &segments_container(route, container)).await?;
+            }
             self.put_dynamic(route, row, large).await?;
             Some(large.content.etag.clone())
         };
