@@ -4,8 +4,8 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use support::{Answer, Captured, SECRET, Server, put_of, serve};
@@ -96,6 +96,33 @@ async fn keystone_of_the_second_version_is_asked_for_the_tenant() {
     assert_eq!(body["auth"]["passwordCredentials"]["username"], "user");
     assert_eq!(captured[1].target, "/v1/AUTH_t/c/o");
     assert_eq!(captured[3].target, "/v1/AUTH_other/c/o");
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_expires_and_not_with_every_request() {
+    let issued = Arc::new(Mutex::new(Vec::<Instant>::new()));
+    let known = Arc::clone(&issued);
+    let server = serve(move |request, _| {
+        let mut issued = known.lock().unwrap();
+        if request.target == "/auth" {
+            issued.push(Instant::now());
+            return login(request).header("x-auth-token-expires", "2");
+        }
+        assert!(
+            issued.last().unwrap().elapsed() < Duration::from_secs(2),
+            "sent with a token that is too old"
+        );
+        Answer::new(204)
+    })
+    .await;
+    let store = open(&server).await;
+    while issued.lock().unwrap().len() < 3 {
+        store.head("c/o").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let issued = issued.lock().unwrap().clone();
+    let pauses: Vec<Duration> = issued.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.iter().all(|pause| *pause >= Duration::from_millis(1700)), "{pauses:?}");
 }
 
 #[tokio::test]
