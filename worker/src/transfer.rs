@@ -235,13 +235,16 @@ fn reason_of_segment(error: &SegmentError) -> Reason {
 }
 
 /// Why reading a segment failed in the middle of a request, if that is what failed it.
-fn segment_reason(error: &StoreError) -> Option<Reason> {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(segment) = cause.downcast_ref::<SegmentError>() {
+fn segment_reason(error: &(dyn std::error::Error + 'static)) -> Option<Reason> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(segment) = error.downcast_ref::<SegmentError>() {
             return Some(reason_of_segment(segment));
         }
-        source = cause.source();
+        if let Some(BodyError::Digest { .. }) = error.downcast_ref::<BodyError>() {
+            return Some(Reason::LocalCorrupt);
+        }
+        cause = error.source();
     }
     None
 }

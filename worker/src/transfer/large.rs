@@ -12,6 +12,7 @@ mod source;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
 use md5::{Digest, Md5};
 use swift_s3_policy::large_object::{Part, classic_parts, cut};
 use swift_s3_policy::{DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_MARKER, user_metadata_bytes};
@@ -19,7 +20,8 @@ use swift_s3_store::{ErrorKind, NewUpload, PutObject, RemoteObject, body};
 
 use super::archive::CarriedLarge;
 use super::{
-    Done, Hint, Outcome, Route, Transfer, Trouble, newer_than_row, remote_metadata, selected, stored_after,
+    Done, Hint, Outcome, Route, Transfer, Trouble, describe, newer_than_row, remote_metadata, segment_reason,
+    selected, stored_after,
 };
 use crate::decide::{Remote, unfit_key};
 use crate::large::content::{Observed, content};
@@ -165,17 +167,18 @@ impl Transfer {
     }
 
     async fn put_single(&self, carrying: &Carrying<'_>, observed: &Observed) -> Result<String, Trouble> {
-        self.put_companion(carrying).await?;
         let source = &carrying.source;
+        let md5 = self.digest_if_small(carrying).await?;
+        self.put_companion(carrying).await?;
         let put = PutObject {
             length: source.length,
-            content_md5: None,
+            content_md5: md5,
             metadata: carrying.metadata.clone(),
             body: content(
                 &self.large.segments,
                 &carrying.route.account,
                 source.pieces.clone(),
-                None,
+                md5,
                 observed,
             ),
             storage_class: carrying.route.storage_class().map(str::to_owned),
@@ -190,9 +193,36 @@ impl Transfer {
         if is_md5 && !read.as_ref().is_some_and(|read| read.eq_ignore_ascii_case(&told)) {
             let read = read.unwrap_or_default();
             let message = format!("the remote answered ETag {told} for content with MD5 {read}");
+            // It has the mark of what it should be, and would be taken for it.
+            carrying.route.store.delete(carrying.key).await?;
             return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
         }
         Ok(if is_md5 { told } else { read.filter(|_| told.is_empty()).unwrap_or(told) })
+    }
+
+    /// The MD5 of a content that goes in one PUT: read once more beforehand, so that the remote refuses what arrives wrong. The mark that the
+    /// object gets says nothing of that.
+    async fn digest_if_small(&self, carrying: &Carrying<'_>) -> Result<Option<[u8; 16]>, Trouble> {
+        let source = &carrying.source;
+        if let [piece] = source.pieces.as_slice()
+            && let Some(md5) = piece.md5()
+        {
+            return Ok(Some(md5));
+        }
+        if source.length > MAX_SINGLE_PUT_BYTES {
+            return Ok(None);
+        }
+        let observed = Observed::default();
+        let account = &carrying.route.account;
+        let mut body = content(&self.large.segments, account, source.pieces.clone(), None, &observed);
+        while let Some(frame) = body.frame().await {
+            if let Err(error) = frame {
+                let error: &(dyn std::error::Error + 'static) = &*error;
+                let reason = segment_reason(error).unwrap_or(Reason::LocalRead);
+                return Err(Trouble::Row(Failure::new(reason, describe(error))));
+            }
+        }
+        Ok(observed.md5.get().copied())
     }
 
     async fn put_parts(

@@ -59,8 +59,9 @@ impl LocalHead {
         };
         let etag = text("x-object-sysmeta-ec-etag").or_else(|| text("etag"));
         let etag = etag.ok_or("expected an ETag, got none")?.trim_matches('"').to_owned();
-        let content_type =
-            headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+        let content_type = without_swift_bytes(
+            headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default(),
+        );
         let kind = if text("x-static-large-object").is_some_and(is_true) {
             LocalKind::StaticLargeObject
         } else if headers.contains_key("x-object-manifest") {
@@ -80,7 +81,11 @@ impl LocalHead {
             content_type: String::from_utf8_lossy(content_type).into_owned(),
             headers: headers
                 .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+                .map(|(name, value)| match value.as_bytes() {
+                    value if *name == header::CONTENT_TYPE => (name, without_swift_bytes(value)),
+                    value => (name, value),
+                })
+                .map(|(name, value)| (name.as_str().to_owned(), value.to_vec()))
                 .collect(),
             kind,
         })
@@ -121,6 +126,14 @@ impl LocalHead {
     pub(crate) fn header(&self, wanted: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice())
     }
+}
+
+/// A content type without the length of a large object, which Swift keeps at its end and shows to nobody.
+/// Source: `extract_swift_bytes` in `swift/common/utils/__init__.py`.
+fn without_swift_bytes(value: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b";swift_bytes=";
+    let at = value.windows(MARK.len()).rposition(|window| window == MARK);
+    at.and_then(|at| value.get(..at)).unwrap_or(value)
 }
 
 const TRANSIENT_CRYPTO: &str = "x-object-transient-sysmeta-crypto-";
