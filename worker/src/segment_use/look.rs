@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::known::{Known, NameHash, name_hash};
 use crate::reason::{Failure, Reason};
-use crate::swift::container_db::ShardingState;
 use crate::swift::container_server::{ContainerServers, ReplicaEntry, Walk};
 use crate::swift::local_objects::{LocalError, LocalKind, LocalObjects, Newest, ObjectName};
 use crate::swift::topology::SwiftTopology;
@@ -61,8 +60,8 @@ impl Look {
     ) -> Result<Vec<Vec<bool>>, Failure> {
         let mut uses = Uses::new(questions);
         for container in self.containers(account).await? {
-            let sharding = self.scan(account, account, &container, &container, &mut uses, known).await?;
-            if sharding.is_some() {
+            let is_split = self.scan(account, account, &container, &container, &mut uses, known).await?;
+            if is_split {
                 let place = self.topology.container(account, &container).map_err(unseen)?;
                 let shards = self.servers.shard_ranges(&place, account, &container).await.map_err(unseen)?;
                 let shards = shards.ok_or_else(|| unseen("a container lost its shards"))?;
@@ -70,8 +69,10 @@ impl Look {
                     return Err(unseen(problem));
                 }
                 for shard in shards.ranges {
-                    self.scan(account, &shard.account, &shard.container, &container, &mut uses, known)
-                        .await?;
+                    let place = (shard.account.as_str(), shard.container.as_str());
+                    if self.scan(account, place.0, place.1, &container, &mut uses, known).await? {
+                        return Err(unseen(format!("{container} is being split further")));
+                    }
                 }
             }
         }
@@ -89,7 +90,7 @@ impl Look {
         Ok(names)
     }
 
-    /// Looks at all objects of a database: a container's own, or that of a shard of `container`. Answers its state if it is split.
+    /// Looks at all objects of a database: a container's own, or that of a shard of `container`. Tells whether it is split.
     async fn scan(
         &self,
         account: &str,
@@ -98,23 +99,19 @@ impl Look {
         container: &str,
         uses: &mut Uses<'_>,
         known: &mut Known,
-    ) -> Result<Option<ShardingState>, Failure> {
+    ) -> Result<bool, Failure> {
         let place = self.topology.container(database_account, database).map_err(unseen)?;
         let mut walk = Walk::new(&place, "");
-        let mut sharding = None;
         while let Some(page) =
             walk.next(&self.servers, database_account, Some(database)).await.map_err(unseen)?
         {
-            if page.sharding.is_some_and(|state| state != ShardingState::Unsharded) {
-                sharding = page.sharding;
-            }
             let policy_index = page.policy_index.unwrap_or(0);
             for entry in page.entries {
                 let name = ObjectName { account, container, object: &entry.name, policy_index };
                 self.note(&name, &entry, uses, known).await?;
             }
         }
-        Ok(sharding)
+        Ok(walk.is_split())
     }
 
     /// Notes what one object needs, if it is a manifest.
@@ -127,6 +124,9 @@ impl Look {
     ) -> Result<(), Failure> {
         match shape(entry) {
             Shape::Other => Ok(()),
+            Shape::Hidden => Err(unseen(
+                "rows of encrypted objects do not tell manifests; set retain_local_segments to archive large objects here",
+            )),
             Shape::Static { etag } => {
                 if let Some(names) = known.manifest(etag) {
                     uses.note_names(name, etag, names);
@@ -189,17 +189,23 @@ impl Look {
 }
 
 enum Shape<'a> {
-    Static { etag: &'a str },
+    Static {
+        etag: &'a str,
+    },
     Empty,
+    /// Encryption at rest covers what would tell.
+    Hidden,
     Other,
 }
 
 /// What a row says of its object. Source: `swift/common/middleware/slo.py` of Swift 2.30.1, which has containers keep
-/// `<MD5 of the manifest>; slo_etag=<ETag of the whole>`.
+/// `<MD5 of the manifest>; slo_etag=<ETag of the whole>`; and `crypto/encrypter.py`, which encrypts all of that.
 fn shape(entry: &ReplicaEntry) -> Shape<'_> {
     let mut parts = entry.hash.split(';').map(str::trim);
     let etag = parts.next().unwrap_or_default();
-    if parts.any(|part| part.starts_with("slo_etag=")) {
+    if entry.hash.contains("swift_meta=") {
+        Shape::Hidden
+    } else if parts.any(|part| part.starts_with("slo_etag=")) {
         Shape::Static { etag }
     } else if entry.bytes == 0 {
         Shape::Empty
@@ -348,6 +354,8 @@ mod tests {
         assert!(matches!(shape(&empty_slo), Shape::Static { etag: "0cc1" }));
         assert!(matches!(shape(&entry("d41d", 0)), Shape::Empty));
         assert!(matches!(shape(&entry("d41d", 5)), Shape::Other));
+        let encrypted = entry("bQ3+; swift_meta=%7B%22cipher%22%7D", 30);
+        assert!(matches!(shape(&encrypted), Shape::Hidden));
     }
 
     #[test]

@@ -133,11 +133,18 @@ pub(crate) struct Walk<'a> {
     prefix: &'a str,
     marker: String,
     unreachable: usize,
+    is_split: bool,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(place: &'a ContainerPlace, prefix: &'a str) -> Self {
-        Self { place, replica: 0, prefix, marker: String::new(), unreachable: 0 }
+        Self { place, replica: 0, prefix, marker: String::new(), unreachable: 0, is_split: false }
+    }
+
+    /// Whether a replica said that the container is split, or being split: its objects are then in shards too. The page that says so may
+    /// be empty.
+    pub(crate) const fn is_split(&self) -> bool {
+        self.is_split
     }
 
     /// The next page, or `None` at the end.
@@ -151,10 +158,13 @@ impl<'a> Walk<'a> {
         container: Option<&str>,
     ) -> Result<Option<ReplicaPage>, ContainerServerError> {
         while let Some(replica) = self.place.replicas.get(self.replica) {
-            match servers
+            let page = servers
                 .list_replica(self.place, replica, account, container, self.prefix, &self.marker)
-                .await
-            {
+                .await;
+            if let Ok(Some(page)) = &page {
+                self.is_split |= page.sharding.is_some_and(|state| state != ShardingState::Unsharded);
+            }
+            match page {
                 Ok(Some(page)) if !page.entries.is_empty() => {
                     self.marker = page.entries.last().map(|entry| entry.name.clone()).unwrap_or_default();
                     return Ok(Some(page));
