@@ -3,7 +3,6 @@
 mod changes;
 mod dynamic;
 mod faults;
-mod lanes;
 mod layouts;
 
 use std::collections::BTreeMap;

@@ -18,10 +18,9 @@ use swift_s3_policy::large_object::{Part, classic_parts, cut};
 use swift_s3_policy::{DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_MARKER, user_metadata_bytes};
 use swift_s3_store::{ErrorKind, NewUpload, PutObject, RemoteObject, body};
 
-use super::archive::CarriedLarge;
 use super::{
-    Done, Hint, Outcome, Route, Transfer, Trouble, describe, newer_than_row, remote_metadata, segment_reason,
-    selected, stored_after,
+    CarriedLarge, Done, Hint, Outcome, Route, Transfer, Trouble, describe, newer_than_row, remote_metadata,
+    segment_reason, selected, stored_after,
 };
 use crate::decide::{Remote, unfit_key};
 use crate::large::content::{Observed, content};
@@ -90,7 +89,7 @@ impl Transfer {
             Hint::Unknown | Hint::Listed { .. } => true,
         };
         if !ask {
-            return self.send_large(&carrying, *hint != Hint::Fresh).await;
+            return self.send_content(&carrying, *hint != Hint::Fresh).await;
         }
         let found = match route.store.head(key).await {
             Ok(found) => Ok(found),
@@ -112,15 +111,15 @@ impl Transfer {
             (Verdict::Nothing, Ok(Some(object))) => (Outcome::AlreadyThere, object.etag),
             (Verdict::Keep, Ok(Some(object))) => (Outcome::Kept, object.etag),
             (Verdict::UpdateMetadata, Ok(Some(object))) => {
-                match self.update_large(&carrying, &object).await? {
+                match self.update_in_place(&carrying, &object).await? {
                     Some(etag) => (Outcome::MetadataUpdated, etag),
-                    None => return self.send_large(&carrying, true).await,
+                    None => return self.send_content(&carrying, true).await,
                 }
             }
-            _ => return self.send_large(&carrying, true).await,
+            _ => return self.send_content(&carrying, true).await,
         };
         self.ensure_companion(&carrying).await?;
-        self.finish_large(&carrying, outcome, etag).await
+        self.finish_carried(&carrying, outcome, etag).await
     }
 
     /// Waits in the lane of large objects, if it is one. Nothing is kept meanwhile: the manifest is opened again.
@@ -150,7 +149,7 @@ impl Transfer {
     }
 
     /// Sends content and companion.
-    async fn send_large(&self, carrying: &Carrying<'_>, may_resume: bool) -> Result<Done, Trouble> {
+    async fn send_content(&self, carrying: &Carrying<'_>, may_resume: bool) -> Result<Done, Trouble> {
         let observed = Observed::default();
         let etag = match &carrying.layout {
             Layout::Single => self.put_single(carrying, &observed).await?,
@@ -163,7 +162,7 @@ impl Transfer {
             self.counters.add(&metrics.copied_objects, 1);
             self.counters.add(&metrics.bytes, sent);
         }
-        self.finish_large(carrying, Outcome::Copied(sent), etag).await
+        self.finish_carried(carrying, Outcome::Copied(sent), etag).await
     }
 
     async fn put_single(&self, carrying: &Carrying<'_>, observed: &Observed) -> Result<String, Trouble> {
@@ -255,7 +254,7 @@ impl Transfer {
             if let Some(object) = object
                 && judge(carrying, &object) == Verdict::UpdateMetadata
             {
-                self.update_large(carrying, &object).await?;
+                self.update_in_place(carrying, &object).await?;
             }
         }
         Ok(filled.etag)
@@ -328,7 +327,7 @@ impl Transfer {
     }
 
     /// The end of every way on which the remote holds the object now.
-    async fn finish_large(
+    async fn finish_carried(
         &self,
         carrying: &Carrying<'_>,
         outcome: Outcome,

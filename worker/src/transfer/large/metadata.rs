@@ -17,7 +17,7 @@ use crate::transfer::{Transfer, Trouble};
 impl Transfer {
     /// Answers the ETag that the object has then; `None` when the remote cannot do it, or the object changed meanwhile: then the content
     /// must be sent.
-    pub(super) async fn update_large(
+    pub(super) async fn update_in_place(
         &self,
         carrying: &Carrying<'_>,
         object: &RemoteObject,
