@@ -243,13 +243,6 @@ fn present<'a>(route: &Route, row: &Row, object: &'a RemoteObject) -> Remote<'a>
     }
 }
 
-/// The metadata of what is at the remote: none where nothing is, unknown where it may not be asked.
-fn metadata_of(found: &Result<Option<RemoteObject>, ()>) -> Option<&RemoteMetadata> {
-    static NOTHING: RemoteMetadata =
-        RemoteMetadata { content_type: String::new(), user: BTreeMap::new(), headers: BTreeMap::new() };
-    found.as_ref().ok().map(|object| object.as_ref().map_or(&NOTHING, |object| &object.metadata))
-}
-
 fn facts<'a>(head: &'a LocalHead, metadata: &'a RemoteMetadata) -> Local<'a> {
     let kind = match head.kind {
         LocalKind::Plain => LocalShape::Plain,
