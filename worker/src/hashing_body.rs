@@ -95,10 +95,10 @@ impl<B> HashingBody<B> {
             // Only the first word counts: a body is read once.
             let _ = observer.set(found.into());
         }
-        if let Some(expected) = self.expected_md5 {
-            if found.as_slice() != expected {
-                return Err(BodyError::Digest { expected: hex::encode(expected), found: hex::encode(found) });
-            }
+        if let Some(expected) = self.expected_md5
+            && found.as_slice() != expected
+        {
+            return Err(BodyError::Digest { expected: hex::encode(expected), found: hex::encode(found) });
         }
         Ok(())
     }

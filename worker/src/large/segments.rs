@@ -27,13 +27,16 @@ const POLICY_FRESH: Duration = Duration::from_secs(60);
 /// Containers whose policy is remembered.
 const MAX_POLICIES: usize = 10_000;
 
+/// Policies by account and container, and when they were asked for.
+type Policies = Arc<Mutex<HashMap<(String, String), (u32, Instant)>>>;
+
 /// Opens segments. Clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Segments {
     pub(super) topology: SwiftTopology,
     pub(super) servers: ContainerServers,
     local: LocalObjects,
-    policies: Arc<Mutex<HashMap<(String, String), (u32, Instant)>>>,
+    policies: Policies,
 }
 
 /// Why a segment, or a manifest, cannot be had. The text names it.
