@@ -133,7 +133,7 @@ impl Transfer {
         let Some(lane) = &self.lane else { return Ok(body) };
         let is_large = match head.kind {
             LocalKind::DynamicLargeObject => self.dynamic_length(route, head).await? > LARGE_FROM,
-            _ => row.size > LARGE_FROM,
+            _ => static_length(head).unwrap_or(row.size) > LARGE_FROM,
         };
         if !is_large {
             return Ok(body);
@@ -351,6 +351,12 @@ impl Transfer {
             "carried a large object");
         Ok(Done { outcome, archived, carried: newer_than_row(head, row) })
     }
+}
+
+/// Bytes of the content of a static large object; its row may have those of the manifest. Source: `SYSMETA_SLO_SIZE` in
+/// `swift/common/middleware/slo.py` of Swift 2.30.1.
+fn static_length(head: &LocalHead) -> Option<u64> {
+    std::str::from_utf8(head.header("x-object-sysmeta-slo-size")?).ok()?.parse().ok()
 }
 
 /// Settles layout and metadata, or says why it cannot be carried.
