@@ -1,6 +1,7 @@
 //! The segments of a dynamic large object: what its container lists below a prefix.
 //!
-//! Swift takes the word of one replica. What is sent to a remote stays there, so here all replicas that answer must list the same.
+//! Swift takes the word of one replica. What is sent to a remote stays there, so here all replicas that answer must list the same, and
+//! they must be more than half. Of a split container that holds for each of its shards.
 
 use swift_s3_policy::large_object::{MAX_PIECES, ManifestError, ObjectEntry};
 
@@ -17,6 +18,35 @@ impl Segments {
         container: &str,
         prefix: &str,
     ) -> Result<Vec<ObjectEntry>, SegmentError> {
+        let parts = self.servers.shard_parts(account, container).await;
+        let parts = parts.map_err(|error| SegmentError::Container {
+            name: container.to_owned(),
+            problem: error.to_string(),
+        })?;
+        let listed = match parts {
+            None => self.agreed(account, container, prefix).await?,
+            Some(parts) => {
+                let mut listed = Vec::new();
+                for part in parts.iter().filter(|part| part.may_hold(prefix)) {
+                    let found = self.agreed(&part.account, &part.container, prefix).await?;
+                    listed.extend(found.into_iter().filter(|entry| part.covers(&entry.name)));
+                    if listed.len() > MAX_PIECES {
+                        return Err(ManifestError::TooMany.into());
+                    }
+                }
+                listed
+            }
+        };
+        listed.into_iter().enumerate().map(|(index, entry)| segment(container, index, entry)).collect()
+    }
+
+    /// What more than half of the replicas of one container list, if all that answer list the same.
+    async fn agreed(
+        &self,
+        account: &str,
+        container: &str,
+        prefix: &str,
+    ) -> Result<Vec<ReplicaEntry>, SegmentError> {
         let failed = |problem: String| SegmentError::Container { name: container.to_owned(), problem };
         let place = self.topology.container(account, container).map_err(|error| failed(error.to_string()))?;
         let mut agreed: Option<Vec<ReplicaEntry>> = None;
@@ -39,10 +69,7 @@ impl Segments {
                 Err(error) => return Err(error),
             }
         }
-        let Some(listed) = agreed.filter(|_| failures.saturating_mul(2) <= place.replicas.len()) else {
-            return Err(failed(trouble));
-        };
-        listed.into_iter().enumerate().map(|(index, entry)| segment(container, index, entry)).collect()
+        agreed.filter(|_| failures.saturating_mul(2) < place.replicas.len()).ok_or_else(|| failed(trouble))
     }
 
     async fn list_at(
@@ -61,9 +88,7 @@ impl Segments {
                 self.servers.list_replica(place, replica, account, Some(container), prefix, &marker).await;
             let Some(page) = page.map_err(|error| failed(error.to_string()))? else { return Ok(listed) };
             if page.sharding.is_some_and(|state| state != ShardingState::Unsharded) {
-                return Err(failed(
-                    "it is split, and its segments are not listed by this version".to_owned(),
-                ));
+                return Err(failed("it is being split; its segments cannot be listed now".to_owned()));
             }
             if page.entries.is_empty() {
                 return Ok(listed);

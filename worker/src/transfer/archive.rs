@@ -4,7 +4,7 @@ mod segments;
 
 use std::time::Duration;
 
-use swift_s3_policy::{ContainerSelector, Timestamp, holds_segments};
+use swift_s3_policy::{ContainerSelector, Mapping, Timestamp, holds_segments};
 use swift_s3_store::RemoteObject;
 
 use super::{Route, Transfer, Trouble, object_name};
@@ -124,6 +124,28 @@ impl Transfer {
     }
 }
 
+/// A dynamic large object consists of what its container lists, and that lacks what was archived from there before. In a container that
+/// this mapping archives the list is not to be trusted, so such an object is set aside.
+///
+/// # Errors
+/// When `container`, which the manifest names, is one of those that the route's mapping archives.
+pub(super) fn refuse_archived_home(route: &Route, container: &str) -> Result<(), Trouble> {
+    if !archives_plain_objects(&route.mapping, container) {
+        return Ok(());
+    }
+    let message = format!(
+        "its segments are what container {container:?} lists, and this mapping archives objects from there: \
+         those that are archived are not listed any more"
+    );
+    Err(Trouble::Row(Failure::new(Reason::LargeObject, message)))
+}
+
+/// Whether plain objects of a container are archived one by one.
+fn archives_plain_objects(mapping: &Mapping, container: &str) -> bool {
+    let is_for_segments = mapping.container == ContainerSelector::All && holds_segments(container);
+    !mapping.retain_local && mapping.container.covers(container) && !is_for_segments
+}
+
 fn vanished() -> Trouble {
     let message = "the remote object vanished before the local delete";
     Trouble::Row(Failure::new(Reason::RemoteMismatch, message))
@@ -165,4 +187,42 @@ fn removable(newest: &Newest, written: Timestamp) -> Result<Removable, Trouble> 
         return Err(Trouble::Row(Failure::new(Reason::LocalDelete, message)));
     }
     Ok(Removable::At(at))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use swift_s3_policy::parse_sync_config;
+
+    use super::*;
+
+    fn mapping(container: &str, retain_local: bool) -> Mapping {
+        let text = format!(
+            r#"{{"devices":"/d","status_dir":"/s","items_chunk":10,"containers":[{{"account":"AUTH_a","container":"{container}",
+              "aws_bucket":"b","aws_identity":"i","aws_secret":"s","propagate_delete":false,"retain_local":{retain_local}}}]}}"#
+        );
+        Mapping::clone(parse_sync_config(&text).unwrap().config.mappings.first().unwrap())
+    }
+
+    #[test]
+    fn lists_of_containers_that_are_archived_are_not_trusted() {
+        for (selector, retain_local, container, archives) in [
+            ("c", false, "c", true),
+            ("c", false, "parts", false),
+            ("c", false, "c_segments", false),
+            ("c_segments", false, "c_segments", true),
+            ("/*", false, "parts", true),
+            ("/*", false, "c_segments", false),
+            ("c", true, "c", false),
+            ("/*", true, "parts", false),
+        ] {
+            let mapping = mapping(selector, retain_local);
+            assert_eq!(
+                archives_plain_objects(&mapping, container),
+                archives,
+                "{selector} {retain_local} {container}"
+            );
+        }
+    }
 }

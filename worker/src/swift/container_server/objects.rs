@@ -64,6 +64,30 @@ pub struct ObjectRows {
     after: String,
 }
 
+/// A container that lists a part of the names of a split one: those above `lower`, up to and including `upper`; empty is no bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShardPart {
+    /// The account of the shard.
+    pub(crate) account: String,
+    /// The shard.
+    pub(crate) container: String,
+    lower: String,
+    upper: String,
+}
+
+impl ShardPart {
+    /// Whether names that start with `prefix` may lie here.
+    pub(crate) fn may_hold(&self, prefix: &str) -> bool {
+        (self.upper.is_empty() || self.upper.as_str() >= prefix)
+            && (self.lower.as_str() < prefix || self.lower.starts_with(prefix))
+    }
+
+    /// Whether this name is listed here, and not by another shard.
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        name > self.lower.as_str() && (self.upper.is_empty() || name <= self.upper.as_str())
+    }
+}
+
 struct Ranges {
     outline: Outline,
     state: ShardingState,
@@ -149,6 +173,42 @@ impl ObjectRows {
 }
 
 impl ContainerServers {
+    /// The shards of a container in the order of their names, by the replica that has come furthest; `None` when it is not split.
+    ///
+    /// # Errors
+    /// When too few replicas answer, while the container is being split, and when its shards leave names out.
+    pub(crate) async fn shard_parts(
+        &self,
+        account: &str,
+        container: &str,
+    ) -> Result<Option<Vec<ShardPart>>, ContainerServerError> {
+        let Some(found) = self.listing_ranges(account, container).await? else { return Ok(None) };
+        let unfit = |got: &str| ContainerServerError::Content {
+            server: format!("{account}/{container}"),
+            expected: "a container that is split in whole".to_owned(),
+            got: got.to_owned(),
+        };
+        match found.state {
+            ShardingState::Unsharded | ShardingState::Collapsed => return Ok(None),
+            ShardingState::Sharding => return Err(unfit("one that is being split")),
+            ShardingState::Sharded => {}
+        }
+        let whole = Segment {
+            account: account.to_owned(),
+            container: container.to_owned(),
+            lower: String::new(),
+            upper: String::new(),
+            depth: 0,
+        };
+        let parts = segments(&whole, found.ranges);
+        if parts.iter().any(|part| part.depth == DEEPEST) {
+            return Err(unfit("shards with gaps between them"));
+        }
+        let part =
+            |Segment { account, container, lower, upper, .. }| ShardPart { account, container, lower, upper };
+        Ok(Some(parts.into_iter().map(part).collect()))
+    }
+
     /// The ranges that contribute to a listing, by the replica that has come furthest; `None` when the container is not there.
     async fn listing_ranges(
         &self,

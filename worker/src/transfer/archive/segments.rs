@@ -14,7 +14,6 @@ use super::{CarriedLarge, CarriedSegment, Removable, expect_same, removable, van
 use crate::failpoint;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::container_server::Walk;
 use crate::swift::local_objects::{LocalError, LocalHead, LocalKind, ObjectName};
 use crate::transfer::{Route, Transfer, Trouble, object_name};
 
@@ -125,26 +124,15 @@ impl Transfer {
             .filter(|segment| segment.container == container)
             .map(|segment| (segment.object.as_str(), segment.etag.as_str()))
             .collect();
-        let place = self.container_place(&route.account, &container)?;
-        let mut walk = Walk::new(&place, &prefix);
-        let unavailable = |error: &dyn std::fmt::Display| {
-            Trouble::Row(Failure::new(
-                Reason::LocalUnavailable,
-                format!("could not list the segments again: {error}"),
-            ))
-        };
-        loop {
-            let page = walk.next(self.segment_use.servers(), &route.account, Some(&container)).await;
-            let Some(page) = page.map_err(|error| unavailable(&error))? else { return Ok(()) };
-            for entry in page.entries {
-                let etag = entry.hash.split(';').next().unwrap_or_default().trim();
-                match expected.get(entry.name.as_str()) {
-                    Some(carried) if carried.eq_ignore_ascii_case(etag) => {}
-                    Some(_) => return refuse(format!("segment {} changed since it was carried", entry.name)),
-                    None => return refuse(format!("segment {} came after it was carried", entry.name)),
-                }
+        let listed = self.large.segments.list(&route.account, &container, &prefix).await?;
+        for entry in listed {
+            match expected.get(entry.object.as_str()) {
+                Some(carried) if carried.eq_ignore_ascii_case(&entry.etag) => {}
+                Some(_) => return refuse(format!("segment {} changed since it was carried", entry.object)),
+                None => return refuse(format!("segment {} came after it was carried", entry.object)),
             }
         }
+        Ok(())
     }
 
     /// Removes the segments that nothing else needs. One that cannot be removed keeps the manifest, but not the others.

@@ -12,6 +12,7 @@ use crate::reason::{Failure, Reason};
 use crate::swift::backend::LocalBody;
 use crate::swift::container_db::Row;
 use crate::swift::local_objects::{LocalHead, LocalKind};
+use crate::transfer::archive::refuse_archived_home;
 use crate::transfer::{CarriedSegment, Route, Transfer, Trouble};
 
 /// A large object's content, its companion, and what goes with it.
@@ -77,6 +78,7 @@ impl Transfer {
             let message = format!("X-Object-Manifest is {header:?}, expected container/prefix");
             Trouble::Row(Failure::new(Reason::LargeObject, message))
         })?;
+        refuse_archived_home(route, &container)?;
         Ok(self.large.segments.list(&route.account, &container, &prefix).await?)
     }
 
