@@ -6,6 +6,7 @@ mod containers;
 mod large;
 mod local;
 mod plain;
+mod proof;
 mod removal;
 mod segments;
 

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use swift_s3_policy::RemoteMetadata;
 use swift_s3_policy::large_object::{Entry, Manifest, coverage, flatten};
 use swift_s3_policy::swift_layout::{
     DLO_ETAG_MARKER, Expiry, ObjectRole, SWIFT_SLO_ETAG_MARKER, SegmentPlan, is_same_dlo, is_same_slo,
     plan_segments, same_expiry, same_on_swift,
 };
+use swift_s3_policy::{RemoteMetadata, SwiftRemote};
 use swift_s3_store::{ErrorKind, PutObject, RemoteObject, body};
 
 use super::containers::object_container;
 use super::local::{Content, DEEPEST, unfit};
+use super::proof::Expected;
 use super::removal::Kept;
 use super::segments::{Whole, segments_container};
 use super::{
@@ -27,7 +28,7 @@ use crate::decide::Remote;
 use crate::hashing_body::HashingBody;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject};
+use crate::swift::local_objects::{LocalHead, LocalObject};
 use crate::transfer::{CarriedLarge, CarriedSegment, content_md5, newer_than_row};
 
 /// What Swift would decode, or refuse, in `X-Object-Manifest`. Source: `swift/common/middleware/dlo.py` of Swift 2.30.1.
@@ -67,11 +68,7 @@ impl Transfer {
         let head = object.head.clone();
         let wanted = Wanted::of(route, &head, ObjectRole::Manifest)?;
         let content = self.read_content(route, object).await?;
-        let is_dynamic = head.kind == LocalKind::DynamicLargeObject;
-        // A static large object has at least one segment.
-        let is_static = !is_dynamic || (remote.convert_dlo && !content.manifest.entries.is_empty());
-        let minimum = if is_static { remote.min_segment_size } else { 0 };
-        let plan = plan_segments(&content.manifest, minimum);
+        let Sent { plan, is_static, leaves_out } = what_is_sent(&content, remote);
         let large = Large { head, content, wanted, plan, key, is_static };
         let found = route.store.head(&large.key).await?;
         let step = large.step(route, found.as_ref());
@@ -81,19 +78,33 @@ impl Transfer {
                 return Ok(Done::plain(Outcome::Superseded));
             }
         }
-        let (outcome, etag) = match (step, found) {
-            (Step::Nothing, found) => (Outcome::AlreadyThere, found.map(|found| found.etag)),
+        let mut outcome = match (step, found) {
+            (Step::Nothing, _) => Outcome::AlreadyThere,
             (Step::Post, Some(found)) => match self.post_large(route, &large, &found).await? {
-                true => (Outcome::MetadataUpdated, Some(found.etag)),
+                true => Outcome::MetadataUpdated,
                 false => self.send_to_swift(route, row, &large, Some(found)).await?,
             },
             (Step::Post | Step::Send, found) => self.send_to_swift(route, row, &large, found).await?,
         };
-        let archived = if keeps_local(route, &large.wanted) {
-            false
-        } else {
-            self.archive_carried(route, row, &large, etag).await?
-        };
+        if outcome == Outcome::Superseded {
+            return Ok(Done::plain(outcome));
+        }
+        let mut archived = false;
+        // Empty segments that were left out are nowhere but here.
+        if !leaves_out && !keeps_local(route, &large.wanted) {
+            let mut proof = self.prove_large(route, row, &large).await;
+            let is_wanting =
+                matches!(&proof, Err(Trouble::Row(Failure { reason: Reason::RemoteMismatch, .. })));
+            if is_wanting && !matches!(outcome, Outcome::Copied(_)) {
+                let found = route.store.head(&large.key).await?;
+                outcome = self.send_to_swift(route, row, &large, found).await?;
+                if outcome == Outcome::Superseded {
+                    return Ok(Done::plain(outcome));
+                }
+                proof = self.prove_large(route, row, &large).await;
+            }
+            archived = self.archive_carried(route, row, &large, proof?).await?;
+        }
         tracing::debug!(object = %row.name, container = %route.container, ?outcome, archived, "large object checked");
         Ok(Done { outcome, archived, carried: newer_than_row(&large.head, row) })
     }
@@ -120,7 +131,7 @@ impl Transfer {
         row: &Row,
         large: &Large,
         found: Option<RemoteObject>,
-    ) -> Result<(Outcome, Option<String>), Trouble> {
+    ) -> Result<Outcome, Trouble> {
         let replaced = match &found {
             Some(found) => self.segments_of_remote(route, &large.key, found).await?,
             None => Vec::new(),
@@ -128,20 +139,22 @@ impl Transfer {
         let whole =
             Whole { object: &row.name, written: large.head.data_timestamp, expiry: large.wanted.expiry };
         let segments = self.send_segments(route, whole, &large.plan.segments, DEEPEST).await?;
-        let etag = if large.is_static {
+        // Sending took its time, in which newer content may have been carried.
+        if self.is_outdated(route, row, &large.head, &Remote::NotAsked).await? {
+            return Ok(Outcome::Superseded);
+        }
+        if large.is_static {
             let etag = self.put_manifest(route, &large.key, &segments, &large.to_send()).await?;
             if !large.plan.is_marked {
                 large.expect_etag(etag.as_deref())?;
             }
-            etag
         } else {
             // Without the container that it names, even an empty one is answered with 404.
             if let Some((container, _)) = large.content.prefix.as_ref().filter(|_| segments.is_empty()) {
                 self.ensure_container(route, &segments_container(route, container)).await?;
             }
             self.put_dynamic(route, row, large).await?;
-            Some(large.content.etag.clone())
-        };
+        }
         if let Some(metrics) = &route.metrics {
             self.counters.add(&metrics.copied_objects, 1);
         }
@@ -150,7 +163,7 @@ impl Transfer {
             homes: large.content.manifest.entries.iter().filter_map(home_of).collect(),
         };
         self.remove_replaced(route, row, replaced, &kept).await;
-        Ok((Outcome::Copied(large.content.length), etag))
+        Ok(Outcome::Copied(large.content.length))
     }
 
     /// Stores a dynamic manifest with its own bytes, which nobody sees.
@@ -186,17 +199,28 @@ impl Transfer {
         Ok(())
     }
 
+    /// Makes sure that the remote has all of it; answers the ETag that the whole must have there.
+    async fn prove_large(&self, route: &Route, row: &Row, large: &Large) -> Result<String, Trouble> {
+        let expected = Expected {
+            key: &large.key,
+            object: &row.name,
+            written: large.head.data_timestamp,
+            segments: &large.plan.segments,
+        };
+        if large.is_static {
+            return self.prove_static(route, expected, DEEPEST).await;
+        }
+        self.prove_segments(route, expected, DEEPEST).await?;
+        Ok(large.content.etag.clone())
+    }
+
     async fn archive_carried(
         &self,
         route: &Route,
         row: &Row,
         large: &Large,
-        etag: Option<String>,
+        etag: String,
     ) -> Result<bool, Trouble> {
-        let Some(etag) = etag else {
-            let message = "the local copy is kept: the remote did not tell the ETag of the large object";
-            return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
-        };
         let manifest = self.load_nested(route, large.content.manifest.clone(), DEEPEST).await?;
         // Every segment is remote in whole, also those of which the content takes a part.
         let whole = without_ranges(manifest);
@@ -215,6 +239,33 @@ impl Transfer {
         };
         self.archive_large(route, row, &large.head, &carried).await
     }
+}
+
+/// What of a local large object goes to the remote, and as what.
+struct Sent {
+    plan: SegmentPlan,
+    /// It becomes a static large object.
+    is_static: bool,
+    /// Empty segments are not among the plan's.
+    leaves_out: bool,
+}
+
+fn what_is_sent(content: &Content, remote: &SwiftRemote) -> Sent {
+    let all = &content.manifest;
+    if content.prefix.is_none() {
+        let plan = plan_segments(all, remote.min_segment_size);
+        return Sent { plan, is_static: true, leaves_out: false };
+    }
+    // Static large objects have at least one segment, and no empty ones.
+    let with_content = all.entries.iter().filter(|entry| entry.length() > 0).cloned().collect();
+    let filled = Manifest { entries: with_content };
+    if !remote.convert_dlo || filled.entries.is_empty() {
+        return Sent { plan: plan_segments(all, 0), is_static: false, leaves_out: false };
+    }
+    let mut plan = plan_segments(&filled, remote.min_segment_size);
+    let leaves_out = filled.entries.len() < all.entries.len();
+    plan.is_marked |= leaves_out;
+    Sent { plan, is_static: true, leaves_out }
 }
 
 /// The local container of a segment.
@@ -264,13 +315,8 @@ impl Large {
         let segments_suffice = match self.wanted.expiry {
             Expiry::At(_) => true,
             Expiry::Never => expires_well,
-            // Segments were promised more than their manifest; how much more is left of that decides.
-            Expiry::After(after) => {
-                let more =
-                    route.mapping.remote.swift().map_or(0, |remote| remote.segments_live_longer.as_secs());
-                let told = headers.get("x-delete-at").and_then(|at| at.parse::<u64>().ok());
-                told.is_some_and(|told| now.saturating_add(after) <= told.saturating_add(more))
-            }
+            // A POST would move the manifest's end behind that of its segments, which may be older than it is.
+            Expiry::After(_) => false,
         };
         if segments_suffice { Step::Post } else { Step::Send }
     }

@@ -1,6 +1,5 @@
 //! Large objects as they are here: their manifests, and the segments that these name.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,15 +8,14 @@ use http_body_util::BodyExt as _;
 use swift_s3_policy::Timestamp;
 use swift_s3_policy::large_object::manifest::Nested;
 use swift_s3_policy::large_object::{
-    Entry, MAX_DEPTH, MAX_PIECES, Manifest, ManifestError, ObjectEntry, dlo_source, listing_etag,
+    Entry, MAX_DEPTH, Manifest, ManifestError, ObjectEntry, dlo_source, listing_etag,
 };
 
 use super::{Route, Transfer, Trouble, X_OBJECT_MANIFEST};
 use crate::hashing_body::HashingBody;
 use crate::reason::{Failure, Reason};
-use crate::swift::container_server::objects::{ListedObject, ObjectRows};
-use crate::swift::container_server::{ContainerServerError, ReplicaEntry, Walk};
-use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject, ObjectName};
+use crate::swift::local_objects::{LocalError, LocalHead, LocalKind, LocalObject, ObjectName};
+use crate::transfer::archive::refuse_archived_home;
 use crate::transfer::{content_md5, describe};
 
 /// 100,000 entries with names of 256 bytes and what Swift notes of each. Swift's own limit is 8 MiB unless raised.
@@ -53,68 +51,13 @@ impl Transfer {
             let message = "its X-Object-Manifest cannot be understood";
             return Err(Trouble::Row(Failure::new(Reason::LargeObject, message)));
         };
-        let listed = self.list_segments(route, &container, &prefix).await?;
-        let etag = listing_etag(listed.values().map(bare_hash));
-        let entries = listed.into_values().map(|entry| {
-            let slo_etag = slo_etag(&entry.hash).map(str::to_owned);
-            Entry::Object(ObjectEntry {
-                container: container.clone(),
-                etag: slo_etag.clone().unwrap_or_else(|| bare_hash(&entry).to_owned()),
-                bytes: entry.bytes,
-                range: None,
-                content_type: None,
-                last_modified: None,
-                nested: slo_etag.map(|_| Nested::default()),
-                object: entry.name,
-            })
-        });
+        refuse_archived_home(route, &container)?;
+        let listed = self.large.segments.list(&route.account, &container, &prefix).await?;
+        let etag = listing_etag(listed.iter().map(|segment| segment.etag.as_str()));
+        let entries = listed.into_iter().map(Entry::Object);
         let manifest = Manifest { entries: entries.collect() };
         let length = manifest.length().map_err(unfit)?;
         Ok(Content { manifest, prefix: Some((container, prefix)), etag, length })
-    }
-
-    /// The objects under a prefix by name: what any replica lists, as the one with the newest word on each has it, and what shards list.
-    async fn list_segments(
-        &self,
-        route: &Route,
-        container: &str,
-        prefix: &str,
-    ) -> Result<BTreeMap<String, ReplicaEntry>, Trouble> {
-        let place = self.container_place(&route.account, container)?;
-        let servers = self.segment_use.servers();
-        let mut walk = Walk::new(&place, prefix);
-        let mut found: BTreeMap<String, ReplicaEntry> = BTreeMap::new();
-        while let Some(page) =
-            walk.next(servers, &route.account, Some(container)).await.map_err(|error| not_listed(&error))?
-        {
-            for entry in page.entries {
-                let is_newer =
-                    found.get(&entry.name).is_none_or(|known| known.last_modified < entry.last_modified);
-                if is_newer {
-                    found.insert(entry.name.clone(), entry);
-                }
-            }
-            within_bounds(&found)?;
-        }
-        // A little before the first name: a listing begins behind a name.
-        let mut before = prefix.to_owned();
-        before.pop();
-        let opened = ObjectRows::open(servers, &route.account, container, &before).await;
-        let Some((mut rows, _)) = opened.map_err(|error| not_listed(&error))? else { return Ok(found) };
-        loop {
-            let page = rows.next_page().await.map_err(|error| not_listed(&error))?;
-            let is_end =
-                page.last().is_none_or(|last| last.name.as_str() > prefix && !last.name.starts_with(prefix));
-            for object in page.into_iter().filter(|object| object.name.starts_with(prefix)) {
-                let ListedObject { name, bytes, etag, .. } = object;
-                let entry = ReplicaEntry { name: name.clone(), hash: etag, bytes, ..ReplicaEntry::default() };
-                found.entry(name).or_insert(entry);
-            }
-            within_bounds(&found)?;
-            if is_end {
-                return Ok(found);
-            }
-        }
     }
 
     /// Opens a segment, whatever it is.
@@ -151,11 +94,24 @@ impl Transfer {
     }
 
     /// The headers of a segment if it is here, and still the one that its manifest names.
-    pub(super) async fn segment_head(&self, route: &Route, entry: &ObjectEntry) -> Option<LocalHead> {
-        let policy_index = self.segment_policy(&route.account, &entry.container).await.ok()?;
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(super) async fn segment_head(
+        &self,
+        route: &Route,
+        entry: &ObjectEntry,
+    ) -> Result<Option<LocalHead>, Trouble> {
+        let policy_index = match self.segment_policy(&route.account, &entry.container).await {
+            Err(Trouble::Row(Failure { reason: Reason::LocalMissing, .. })) => return Ok(None),
+            index => index?,
+        };
         let name = segment_name(&route.account, entry, policy_index);
-        let head = self.local.head(&name, Timestamp::default()).await.ok()?;
-        head.etag.eq_ignore_ascii_case(&entry.etag).then_some(head)
+        match self.local.head(&name, Timestamp::default()).await {
+            Ok(head) => Ok(Some(head).filter(|head| head.etag.eq_ignore_ascii_case(&entry.etag))),
+            Err(LocalError::Missing) => Ok(None),
+            Err(error) => Err(of_segment(entry, error.into())),
+        }
     }
 
     pub(super) async fn segment_policy(&self, account: &str, container: &str) -> Result<u32, Trouble> {
@@ -211,15 +167,6 @@ impl Transfer {
     }
 }
 
-fn not_listed(error: &ContainerServerError) -> Trouble {
-    let message = format!("could not list the segments: {error}");
-    Trouble::Row(Failure::new(Reason::LocalUnavailable, message))
-}
-
-fn within_bounds(found: &BTreeMap<String, ReplicaEntry>) -> Result<(), Trouble> {
-    if found.len() > MAX_PIECES { Err(unfit(ManifestError::TooMany)) } else { Ok(()) }
-}
-
 /// How deep manifests may be nested in the one that is carried.
 pub(super) const DEEPEST: usize = MAX_DEPTH;
 
@@ -264,13 +211,4 @@ fn of_segment(entry: &ObjectEntry, trouble: Trouble) -> Trouble {
         )),
         remote @ Trouble::Remote(_) => remote,
     }
-}
-
-/// A row's ETag without the parameters that Swift keeps behind it.
-fn bare_hash(entry: &ReplicaEntry) -> &str {
-    entry.hash.split(';').next().unwrap_or_default().trim()
-}
-
-fn slo_etag(hash: &str) -> Option<&str> {
-    hash.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("slo_etag="))
 }

@@ -8,14 +8,15 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use md5::{Digest as _, Md5};
 use swift_s3_policy::large_object::{Entry, ManifestError, ObjectEntry};
 use swift_s3_policy::swift_layout::{
-    COMBINED_ETAG_MARKER, Expiry, ObjectRole, PlannedSegment, derived_name, etag_of_etags, outlives,
-    plan_segments, same_expiry,
+    COMBINED_ETAG_MARKER, Expiry, ObjectRole, PlannedSegment, derived_name, outlives, plan_segments,
+    same_expiry,
 };
 use swift_s3_policy::{RemoteMetadata, Timestamp};
 use swift_s3_store::{ErrorKind, PutObject, RemoteObject, SloSegment, StoreError, body};
 
 use super::local::unfit;
-use super::{Route, Transfer, Trouble, Wanted, account, is_manifest, is_slo, seconds_now, written_at};
+use super::proof::{combined_etag, is_own};
+use super::{Route, Transfer, Trouble, Wanted, account, seconds_now, written_at};
 use crate::hashing_body::HashingBody;
 use crate::probe::probe;
 use crate::reason::{Failure, Reason};
@@ -138,14 +139,17 @@ impl Transfer {
                 .as_ref()
                 .map(|range| format!("{}-{}", range.start, range.end.saturating_sub(1))),
         };
-        let found = if is_absent { None } else { route.store.head(key).await? };
+        // A listing that lags must not cost what only the remote has.
+        let believes = is_absent && route.mapping.retain_local;
+        let found = if believes { None } else { route.store.head(key).await? };
+        if found.as_ref().is_some_and(|found| !is_own(found, entry)) {
+            not_the_only_copy(route, key)?;
+        }
         if entry.nested.is_some() {
             self.send_nested(route, whole, entry, key, found.as_ref(), depth).await?;
             return Ok(named);
         }
-        let has_content = found.as_ref().filter(|found| {
-            !is_manifest(found) && found.etag.eq_ignore_ascii_case(&entry.etag) && found.length == entry.bytes
-        });
+        let has_content = found.as_ref().filter(|found| is_own(found, entry));
         if let Some(found) = has_content
             && self.refresh(route, whole, entry, key, found).await?
         {
@@ -169,7 +173,7 @@ impl Transfer {
         key: &str,
         found: &RemoteObject,
     ) -> Result<bool, Trouble> {
-        let wanted = match self.segment_head(route, entry).await {
+        let wanted = match self.segment_head(route, entry).await? {
             Some(head) => Wanted::of(route, &head, ObjectRole::Segment)?,
             // Archived with another large object that shares it: the remote has what there is of it.
             None => Wanted {
@@ -216,9 +220,7 @@ impl Transfer {
         Box::pin(async move {
             let expiry = route.mapping.expiry_on_swift(ObjectRole::Segment, None);
             let is_there = found.is_some_and(|found| {
-                is_slo(found)
-                    && found.etag.eq_ignore_ascii_case(&entry.etag)
-                    && found.length == entry.bytes
+                is_own(found, entry)
                     && same_expiry(expiry, &found.metadata.headers, written_at(found), seconds_now())
                     && outlives(&found.metadata.headers, whole.expiry, seconds_now())
             });
@@ -264,10 +266,7 @@ impl Transfer {
         key: &str,
         members: &[Entry],
     ) -> Result<SloSegment, Trouble> {
-        let digest = etag_of_etags(members.iter().map(|member| match member {
-            Entry::Object(entry) => entry.etag.as_str(),
-            Entry::Data(_) => "",
-        }));
+        let digest = combined_etag(members);
         let length = members.iter().map(Entry::length).fold(0_u64, u64::saturating_add);
         let has_objects = members.iter().any(|member| matches!(member, Entry::Object(_)));
         let wanted = Wanted {
@@ -294,9 +293,12 @@ impl Transfer {
         }
         let (told, sent) = sent?;
         // The remote was not told what to expect, so its answer is compared here.
-        if told.as_ref().is_some_and(|told| !told.eq_ignore_ascii_case(&sent)) {
+        if told.as_ref().is_none_or(|told| !told.eq_ignore_ascii_case(&sent)) {
             route.store.delete(key).await?;
-            let message = format!("the remote answered ETag {told:?} for joined segments with MD5 {sent}");
+            let message = format!(
+                "the remote answered ETag {:?} for joined segments with MD5 {sent}",
+                told.unwrap_or_default()
+            );
             return Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)));
         }
         Ok(derived_segment(key, sent, length))
@@ -351,6 +353,18 @@ impl Transfer {
     }
 }
 
+/// Another content has the name of a segment that is to be sent. Where local copies are removed, that may be the only copy of what
+/// another large object needs.
+fn not_the_only_copy(route: &Route, key: &str) -> Result<(), Trouble> {
+    if route.mapping.retain_local {
+        return Ok(());
+    }
+    let message = format!(
+        "{key} on the remote has another content, perhaps the only copy of an archived object's segment: it is not overwritten"
+    );
+    Err(Trouble::Row(Failure::new(Reason::RemoteMismatch, message)))
+}
+
 /// Bodies cannot carry our own errors; the text is what remains.
 fn told(trouble: Trouble) -> body::BoxError {
     match trouble {
@@ -382,7 +396,7 @@ pub(super) fn segments_container(route: &Route, local: &str) -> String {
 }
 
 /// The remote container for segments that exist there only: that of the first local one.
-fn derived_home(route: &Route, segments: &[PlannedSegment]) -> String {
+pub(super) fn derived_home(route: &Route, segments: &[PlannedSegment]) -> String {
     let first = segments.iter().find_map(|segment| match segment {
         PlannedSegment::Own(entry) => Some(entry.container.clone()),
         PlannedSegment::Derived { members, .. } => members.iter().find_map(|member| match member {
