@@ -58,6 +58,16 @@ impl Pair {
         Ok(())
     }
 
+    /// Runs every worker once; whether one of them sets rows aside and says this.
+    async fn is_told(&self, text: &str) -> Result<bool> {
+        let mut told = false;
+        for worker in &self.site.workers {
+            let outcome = worker.run_once().await?;
+            told |= outcome.code == 1 && outcome.log.contains(text);
+        }
+        Ok(told)
+    }
+
     /// The remote manifest.
     async fn manifest(&self, name: &str) -> Result<Vec<Value>> {
         let query = "multipart-manifest=get";
@@ -392,5 +402,71 @@ async fn an_archived_large_object_is_whole_on_the_remote() -> Result<()> {
     let copy = pair.copy("o").await?;
     assert_eq!(copy.body, before.body);
     assert_eq!(copy.header("x-object-meta-k"), Some("V"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_object_is_not_archived_while_a_remote_segment_is_missing() -> Result<()> {
+    let pair = Pair::mapped(|mapping| mapping).await?;
+    let entries = pair.put_segments("c_segments", "p", &[100, 200]).await?;
+    pair.put_slo("o", &entries, &[]).await?;
+    pair.sync().await?;
+    // Somebody removes a segment there, and the mapping begins to archive.
+    pair.remote.swift.delete_object("copies_segments", "p000001").await?.success()?;
+    pair.map("c", "copies", |mapping| mapping.set("retain_local", false).set("propagate_delete", false))?;
+    let before = pair.local("o").await?;
+    pair.sync().await?;
+    assert_eq!(pair.site.swift.get_object("c", "o").await?.status, 404);
+    assert_eq!(pair.copy("o").await?.body, before.body, "what was missing was sent again first");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_only_copy_of_an_archived_segment_is_not_overwritten() -> Result<()> {
+    let pair =
+        Pair::mapped(|mapping| mapping.set("retain_local", false).set("propagate_delete", false)).await?;
+    let entries = pair.put_segments("c_segments", "p", &[100, 200]).await?;
+    pair.put_slo("first", &entries, &[]).await?;
+    let first = pair.local("first").await?;
+    pair.sync().await?;
+    assert_eq!(pair.site.swift.get_object("c", "first").await?.status, 404);
+    // Another large object, from another container, with segments of the same names.
+    let entries = pair.put_segments("parts", "p", &[50, 60]).await?;
+    pair.put_slo("second", &entries, &[]).await?;
+    assert!(pair.is_told("it is not overwritten").await?);
+    assert_eq!(pair.copy("first").await?.body, first.body);
+    assert_eq!(pair.site.swift.get_object("c", "second").await?.status, 200, "it is set aside");
+    Ok(())
+}
+
+#[tokio::test]
+async fn empty_segments_are_left_out_of_a_static_copy() -> Result<()> {
+    let pair = Pair::mapped(|mapping| mapping.set("convert_dlo", true)).await?;
+    pair.put_segments("c_segments", "d/", &[10, 0, 20]).await?;
+    let headers = [("X-Object-Manifest", "c_segments/d/"), ("Content-Length", "0")];
+    pair.site.swift.put_object("c", "o", "", &headers).await?;
+    pair.sync().await?;
+    assert_eq!(pair.copy("o").await?.body, pair.local("o").await?.body);
+    assert_eq!(pair.manifest("o").await?.len(), 2);
+    let asked = pair.sync().await?;
+    assert!(!asked.iter().any(|request| request.starts_with('P')), "{asked:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dynamic_large_object_over_a_container_that_is_archived_is_set_aside() -> Result<()> {
+    let pair =
+        Pair::mapped(|mapping| mapping.set("retain_local", false).set("propagate_delete", false)).await?;
+    let headers = [("X-Object-Manifest", "c/part/"), ("Content-Length", "0")];
+    pair.site.swift.put_object("c", "o", "", &headers).await?;
+    for number in 0..3 {
+        pair.site.swift.put_object("c", &format!("part/{number}"), "content", &[]).await?;
+    }
+    assert!(pair.is_told("this mapping archives objects from there").await?);
+    assert!(
+        !pair.names("copies").await?.contains(&"o".to_owned()),
+        "not a copy that lacks what was archived"
+    );
+    assert_eq!(pair.site.swift.get_object("c", "o").await?.status, 200);
     Ok(())
 }

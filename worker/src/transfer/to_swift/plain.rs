@@ -9,7 +9,7 @@ use super::{Done, Hint, Outcome, Route, Transfer, Trouble, Wanted, is_manifest, 
 use crate::decide::Remote;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{LocalHead, LocalObject};
+use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject};
 use crate::transfer::newer_than_row;
 
 impl Transfer {
@@ -73,9 +73,20 @@ impl Transfer {
         Ok(Done { outcome, archived, carried: newer_than_row(head, row) })
     }
 
+    /// Opens the object and carries what it is by now.
     async fn reopen_on_swift(&self, route: &Route, row: &Row) -> Result<Done, Trouble> {
         let object = self.open_object(route, row).await?;
-        self.put_on_swift(route, row, object, &Hint::Unknown).await
+        if !selected(route, &object.head) {
+            return Ok(Done::plain(Outcome::NotWanted));
+        }
+        match object.head.kind {
+            LocalKind::Plain | LocalKind::Symlink => {
+                self.put_on_swift(route, row, object, &Hint::Unknown).await
+            }
+            LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
+                self.copy_large_to_swift(route, row, object).await
+            }
+        }
     }
 
     /// Streams a plain object to the remote; creates its container if that is what is missing.
@@ -93,6 +104,10 @@ impl Transfer {
         if sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             self.ensure_container(route, object_container(route)).await?;
             let again = self.open_object(route, row).await?;
+            if again.head.timestamp != head.timestamp {
+                let message = "it was written again while its remote container was being created";
+                return Err(Trouble::Row(Failure::new(Reason::LocalStale, message)));
+            }
             head = again.head;
             wanted = Wanted::of(route, &head, ObjectRole::Plain)?;
             sent = self.send(route, &key, &head, again.body, wanted.to_send()).await;

@@ -2,8 +2,9 @@
 //!
 //! # The rule
 //! A remote segment is removed with its manifest only if
-//! * it exists on the remote alone, under a name that is derived from this object's, or
-//! * users have removed the local segment too: a tombstone that is not the archiver's, and no replica that has the object.
+//! * it exists on the remote alone, under a name that is derived from this object's, and is marked as such, or
+//! * users have removed the local segment too: a tombstone that is not the archiver's, and no replica that has the object; in mappings
+//!   that archive nothing, and of a replaced object only where deletes are propagated.
 //!
 //! Everything else stays, and is counted in the log: another manifest may need it, here or there. In mappings of all containers segments
 //! have rows of their own, so only derived ones are seen to here.
@@ -12,18 +13,21 @@ use std::collections::{BTreeSet, HashSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use swift_s3_policy::ContainerSelector;
-use swift_s3_policy::large_object::{Entry, Manifest, dlo_source};
-use swift_s3_policy::swift_layout::is_derived_name;
+use swift_s3_policy::large_object::{Entry, MAX_PIECES, Manifest, dlo_source};
+use swift_s3_policy::swift_layout::{COMBINED_ETAG_MARKER, is_derived_name};
 use swift_s3_store::{ErrorKind, RemoteObject};
 
 use super::local::MAX_MANIFEST_BYTES;
 use super::segments::segments_container;
 use super::{Done, Outcome, Route, Transfer, Trouble, X_OBJECT_MANIFEST, account, is_slo};
+use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
 use crate::swift::local_objects::ObjectName;
 
 /// Requests at a time: removals are in no hurry.
 const AT_ONCE: usize = 8;
+/// Segments that are removed before the local cluster is asked again whether their manifest was written anew.
+const KEYS_PER_LOOK: usize = 64;
 /// Keys of one listing page.
 const PAGE_KEYS: u16 = 1_000;
 
@@ -34,6 +38,14 @@ pub(super) struct Kept {
     pub(super) keys: HashSet<String>,
     /// Local containers of its segments.
     pub(super) homes: BTreeSet<String>,
+}
+
+/// What may go beside derived segments.
+struct Owed {
+    /// Local containers that may have held the segments.
+    homes: BTreeSet<String>,
+    /// Others may go at all.
+    others: bool,
 }
 
 impl Transfer {
@@ -52,7 +64,14 @@ impl Transfer {
         }
         // Segments first: as long as the manifest is there, the delete is known to be owed.
         let segments = self.segments_of_remote(route, &key, &found).await?;
-        self.remove_unneeded(route, row, segments, &BTreeSet::new()).await?;
+        let owed = Owed { homes: local_homes(&route.container).into(), others: true };
+        for batch in segments.chunks(KEYS_PER_LOOK) {
+            self.remove_unneeded(route, row, batch.to_vec(), &owed).await?;
+            // It may have been written again, and carried, while segments went.
+            if self.was_written_since(route, row).await? {
+                return Ok(Done::plain(Outcome::Superseded));
+            }
+        }
         route.store.delete(&key).await?;
         if let Some(metrics) = &route.metrics {
             self.counters.add(&metrics.deleted_objects, 1);
@@ -64,7 +83,9 @@ impl Transfer {
     /// Removes what an overwritten manifest needed and its successor does not. What fails is told, and stays.
     pub(super) async fn remove_replaced(&self, route: &Route, row: &Row, replaced: Vec<String>, kept: &Kept) {
         let left_over: Vec<String> = replaced.into_iter().filter(|key| !kept.keys.contains(key)).collect();
-        let error = match self.remove_unneeded(route, row, left_over, &kept.homes).await {
+        let homes = kept.homes.iter().cloned().chain(local_homes(&route.container)).collect();
+        let owed = Owed { homes, others: route.mapping.propagate_delete };
+        let error = match self.remove_unneeded(route, row, left_over, &owed).await {
             Ok(()) => return,
             Err(Trouble::Row(failure)) => failure.message,
             Err(Trouble::Remote(error)) => error.to_string(),
@@ -93,7 +114,17 @@ impl Transfer {
                 page => page?,
             };
             let is_last = page.entries.is_empty() || !page.truncated;
+            let before = keys.len();
             keys.extend(page.entries.into_iter().map(|entry| entry.key));
+            let grows = keys
+                .get(before.saturating_sub(1)..)
+                .unwrap_or_default()
+                .is_sorted_by(|one, other| one < other);
+            if !grows || keys.len() > MAX_PIECES {
+                tracing::warn!(account = %route.account, container = %route.container, key,
+                    "the remote's listing is out of order, or too long; the segments stay");
+                return Ok(Vec::new());
+            }
             if is_last {
                 return Ok(keys);
             }
@@ -125,23 +156,21 @@ impl Transfer {
         Ok(names.into_iter().collect())
     }
 
-    /// Removes those of these remote objects that the rule lets go. `homes` are local containers that are known to hold segments.
+    /// Removes those of these remote objects that the rule lets go.
     async fn remove_unneeded(
         &self,
         route: &Route,
         row: &Row,
         keys: Vec<String>,
-        homes: &BTreeSet<String>,
+        owed: &Owed,
     ) -> Result<(), Trouble> {
-        let homes: BTreeSet<String> = homes.iter().cloned().chain(local_homes(&route.container)).collect();
-        let homes = &homes;
         let total = keys.len();
         if total == 0 {
             return Ok(());
         }
         let removed: Vec<bool> = stream::iter(keys)
             .map(|key| async move {
-                if !self.may_go(route, row, &key, homes).await? {
+                if !self.may_go(route, row, &key, owed).await? {
                     return Ok(false);
                 }
                 route.store.delete(&key).await?;
@@ -156,16 +185,19 @@ impl Transfer {
         Ok(())
     }
 
-    async fn may_go(
-        &self,
-        route: &Route,
-        row: &Row,
-        key: &str,
-        homes: &BTreeSet<String>,
-    ) -> Result<bool, Trouble> {
+    async fn may_go(&self, route: &Route, row: &Row, key: &str, owed: &Owed) -> Result<bool, Trouble> {
         let Some((container, name)) = key.split_once('/') else { return Ok(false) };
         if is_derived_name(&row.name, name) {
-            return Ok(true);
+            // Users may give such names too.
+            let found = route.store.head(key).await?;
+            let is_ours = found.is_some_and(|found| found.metadata.user.contains_key(COMBINED_ETAG_MARKER));
+            if is_ours {
+                return Ok(true);
+            }
+        }
+        // What was archived may be needed by other archived objects, whose manifests nobody has read.
+        if !owed.others || !route.mapping.retain_local {
+            return Ok(false);
         }
         // Only what this mapping put there, and what has no rows of its own.
         let is_ours = route.mapping.container != ContainerSelector::All
@@ -174,7 +206,7 @@ impl Transfer {
             return Ok(false);
         }
         let mut was_removed = false;
-        for local in homes {
+        for local in &owed.homes {
             match self.local_word(route, local, name).await? {
                 Word::Kept => return Ok(false),
                 Word::Removed => was_removed = true,
@@ -186,12 +218,14 @@ impl Transfer {
 
     /// What the local cluster says of a segment.
     async fn local_word(&self, route: &Route, container: &str, object: &str) -> Result<Word, Trouble> {
-        let Ok(policy_index) = self.segment_policy(&route.account, container).await else {
-            return Ok(Word::Unknown);
+        let policy_index = match self.segment_policy(&route.account, container).await {
+            Ok(index) => index,
+            Err(Trouble::Row(Failure { reason: Reason::LocalMissing, .. })) => return Ok(Word::Unknown),
+            Err(_) => return Ok(Word::Kept),
         };
         let name = ObjectName { account: &route.account, container, object, policy_index };
         let newest = self.local.newest(&name).await?;
-        if newest.found.is_some() || newest.unreachable.saturating_mul(2) > newest.asked {
+        if newest.found.is_some() || newest.unreachable.saturating_mul(2) >= newest.asked {
             return Ok(Word::Kept);
         }
         Ok(match newest.deleted_at {
