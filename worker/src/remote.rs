@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use swift_s3_policy::{CredentialSource, Remote, S3Remote, SwiftRemote};
+use swift_s3_policy::{ContainerSelector, CredentialSource, Mapping, Remote, S3Remote, SwiftRemote};
 use swift_s3_store::{
-    ObjectStore, S3Settings, StaticCredentials, StoreError, SwiftCredentials, SwiftSettings,
+    ErrorKind, ObjectStore, S3Settings, StaticCredentials, StoreError, SwiftCredentials, SwiftSettings,
 };
 use tokio::time::Instant;
 
@@ -107,6 +107,22 @@ struct Target {
     remote: String,
     credentials: Option<(String, String, Option<String>)>,
     proxies: (Option<String>, Option<String>),
+}
+
+/// Whether a mapping's remote answers to its credentials. Users of another Swift account may be let into one container, and not be
+/// allowed to look at the account: then that container is asked for, which need not be there yet.
+///
+/// # Errors
+/// Those of [`ObjectStore::check`].
+pub async fn check(store: &dyn ObjectStore, mapping: &Mapping) -> Result<(), StoreError> {
+    let answer = store.check().await;
+    let is_denied = matches!(&answer, Err(error) if error.kind() == ErrorKind::Denied);
+    let (Some(account), Some(remote), ContainerSelector::One(_), true) =
+        (store.swift(), mapping.remote.swift(), &mapping.container, is_denied)
+    else {
+        return answer;
+    };
+    account.head_container(&remote.container).await.map(|_| ())
 }
 
 /// What makes two remotes one store.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::effective::effective;
 use super::last_good::LastGood;
-use crate::remote::Remotes;
+use crate::remote::{Remotes, check};
 use crate::schedule::{Order, Switch};
 use crate::startup::{keep_fixed, secrets};
 
@@ -312,7 +312,7 @@ impl Configuration {
         if remote.proven.load(Ordering::Acquire) {
             return Ok(());
         }
-        match tokio::time::timeout(CHECK_LIMIT, remote.store.check()).await {
+        match tokio::time::timeout(CHECK_LIMIT, check(&*remote.store, mapping)).await {
             Ok(Ok(())) => {
                 remote.proven.store(true, Ordering::Release);
                 Ok(())

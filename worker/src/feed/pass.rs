@@ -23,6 +23,7 @@ use crate::large::lane::{Lane, MAX_APART};
 use crate::parked::{FailedRow, ParkedRow};
 use crate::probe::{PAGE_COST_IN_HEADS, probe};
 use crate::reason::{Failure, Reason};
+use crate::remote::check;
 use crate::swift::container_db::{ContainerInfo, DbError, DbErrorKind, MAX_BATCH_ROWS, Row, RowProblem};
 use crate::transfer::{Done, Hint, Outcome, Trouble};
 
@@ -471,7 +472,8 @@ impl<'a> Pass<'a> {
         if health.paused_until(Instant::now()).is_none() {
             // One request tells an object's own trouble from an outage. Rows must not be set aside for an outage: they would
             // stay so for a minute after its end.
-            let check = tokio::time::timeout(CHECK_LIMIT, self.feed.remote.store.check()).await;
+            let check = check(&*self.feed.remote.store, &self.feed.route.mapping);
+            let check = tokio::time::timeout(CHECK_LIMIT, check).await;
             let certain = !matches!(check, Ok(Ok(())));
             // The bucket is fine: it is this object that may not be touched.
             if !certain && matches!(error.kind(), ErrorKind::Denied | ErrorKind::BucketMissing) {

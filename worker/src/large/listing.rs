@@ -87,7 +87,7 @@ impl Segments {
             let page =
                 self.servers.list_replica(place, replica, account, Some(container), prefix, &marker).await;
             let Some(page) = page.map_err(|error| failed(error.to_string()))? else { return Ok(listed) };
-            if page.sharding.is_some_and(|state| state != ShardingState::Unsharded) {
+            if matches!(page.sharding, Some(ShardingState::Sharding | ShardingState::Sharded)) {
                 return Err(failed("it is being split; its segments cannot be listed now".to_owned()));
             }
             if page.entries.is_empty() {

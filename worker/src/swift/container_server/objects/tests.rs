@@ -57,6 +57,32 @@ fn ranges_that_overlap_are_read_once() {
     );
 }
 
+fn part(lower: &str, upper: &str) -> ShardPart {
+    ShardPart {
+        account: ".shards_a".to_owned(),
+        container: "s".to_owned(),
+        lower: lower.to_owned(),
+        upper: upper.to_owned(),
+    }
+}
+
+#[test]
+fn only_shards_that_may_hold_a_prefix_are_asked() {
+    for (lower, upper, may) in [
+        ("", "", true),
+        ("", "a", false),
+        ("", "o/", true),
+        ("o/2", "o/4", true),
+        ("o/4", "", true),
+        ("o0", "", false),
+        ("p", "z", false),
+    ] {
+        assert_eq!(part(lower, upper).may_hold("o/"), may, "{lower:?} to {upper:?}");
+        assert!(may || !part(lower, upper).covers("o/3"));
+    }
+    assert!(part("o/2", "o/4").covers("o/4") && !part("o/2", "o/4").covers("o/2"));
+}
+
 proptest! {
     #[test]
     fn every_name_is_in_exactly_one_part(
