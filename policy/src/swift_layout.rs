@@ -15,4 +15,4 @@ pub use metadata::{
     COMBINED_ETAG_MARKER, DLO_ETAG_MARKER, HeaderNotText, SWIFT_SLO_ETAG_MARKER, same_on_swift, to_swift,
 };
 pub use plan::{PlannedSegment, SegmentPlan, is_same_dlo, is_same_slo, plan_segments};
-pub use segments::{derived_name, etag_of_etags, is_derived_name, segment_groups};
+pub use segments::{derived_name, etag_of_etags, has_derived_form, is_derived_name, segment_groups};

@@ -278,6 +278,11 @@ impl AuditService for Auditing {
         }
         request.is_prefix_shared = self.is_shared(&request.mapping_id, &request.container);
         let action = request.action();
+        if action == RepairAction::DeleteExtra && !request.never_archived {
+            return Err(Status::failed_precondition(
+                "never_archived: not set; what looks extra in a container that was archived once is the only copy",
+            ));
+        }
         tracing::info!(
             mapping_id = %request.mapping_id, account = %request.account, container = %request.container,
             action = action.as_str_name(), names = request.objects.len(), %by, "repair ordered"

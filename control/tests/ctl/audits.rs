@@ -129,7 +129,7 @@ async fn a_repair_shows_asks_and_does_no_more_than_was_said() {
     let words = ["audit", "--mapping", "AUTH_a/c", "--repair"];
     let with = |more: &[&'static str]| [&words[..], more].concat();
     let again = || *server.canned.pages.lock().unwrap() = pages();
-    let shown = home.run(&with(&["--dry-run", "--delete-extra"])).await.exits(3);
+    let shown = home.run(&with(&["--dry-run", "--delete-extra", "--never-archived"])).await.exits(3);
     assert!(shown.stderr.contains("2 names handled again (5 B), 1 name removed"), "{shown:?}");
     again();
     assert!(home.run(&words).await.exits(2).stderr.contains("expected --yes"), "nobody can be asked");
@@ -143,11 +143,14 @@ async fn a_repair_shows_asks_and_does_no_more_than_was_said() {
     );
     assert!(server.canned.asked("DeleteExtra").is_empty(), "nobody asked for deletes");
     again();
-    home.run(&with(&["--yes", "--delete-extra", "--force"])).await.exits(3);
+    home.run(&with(&["--yes", "--delete-extra", "--never-archived", "--force"])).await.exits(3);
     let deletes = server.canned.asked("DeleteExtra");
     assert!(deletes[0].contains("[\"stray\"]") && deletes[0].contains("planned_deletes: 1"), "{deletes:?}");
     assert!(deletes[0].contains("ignore_delete_limit: true"), "{deletes:?}");
-    home.run(&["audit", "--mapping", "AUTH_a/c", "--delete-extra"]).await.exits(2);
+    assert!(deletes[0].contains("never_archived: true"), "{deletes:?}");
+    home.run(&["audit", "--mapping", "AUTH_a/c", "--delete-extra", "--never-archived"]).await.exits(2);
+    let refused = home.run(&with(&["--yes", "--delete-extra"])).await.exits(2);
+    assert!(refused.stderr.contains("--delete-extra needs --never-archived"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

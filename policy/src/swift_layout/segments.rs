@@ -52,6 +52,11 @@ pub fn is_derived_name(object: &str, name: &str) -> bool {
         && digits(number)
 }
 
+/// Whether a name has the form that [`derived_name`] gives, of whatever object.
+pub fn has_derived_form(name: &str) -> bool {
+    name.rsplitn(3, '/').nth(2).is_some_and(|object| is_derived_name(object, name))
+}
+
 /// MD5 over ETags written one behind the other, in hex: what Swift answers for a large object, and what the markers hold.
 pub fn etag_of_etags<'e>(etags: impl IntoIterator<Item = &'e str>) -> String {
     let mut digest = Md5::new();
@@ -89,16 +94,17 @@ mod tests {
         let written = Timestamp::new(140_000_000_012_345, 3);
         let name = derived_name("dir/o", written, 3);
         assert_eq!(name, "dir/o/1400000000.12345/000003");
-        assert!(is_derived_name("dir/o", &name));
+        assert!(is_derived_name("dir/o", &name) && has_derived_form(&name));
         for other in [
             "dir/o/1400000000.12345/3",
             "dir/o/1400000000.12345/00000x",
             "dir/o/1400000000/000003",
             "dir/o/000003",
             "dir/o",
-            "dir/oo/1400000000.12345/000003",
-            "dir/o/x/1400000000.12345/000003",
         ] {
+            assert!(!has_derived_form(other) && !is_derived_name("dir/o", other), "{other}");
+        }
+        for other in ["dir/oo/1400000000.12345/000003", "dir/o/x/1400000000.12345/000003"] {
             assert!(!is_derived_name("dir/o", other), "{other}");
         }
     }

@@ -141,13 +141,13 @@ async fn an_audit_finds_what_differs_and_a_repair_makes_it_equal() -> Result<()>
     ensure!(found.kinds()? == expected, "{found:?}");
 
     let before = site.bucket.list("").await?.len();
-    let shown = audit(&control, &["--repair", "--delete-extra", "--dry-run"]).await?;
+    let shown = audit(&control, &["--repair", "--delete-extra", "--never-archived", "--dry-run"]).await?;
     ensure!(shown.code == 3 && shown.errors.contains("4 names handled again"), "{shown:?}");
     ensure!(site.bucket.list("").await?.len() == before, "a dry run changed the bucket");
     let repaired = audit(&control, &["--repair", "--yes"]).await?;
     ensure!(repaired.code == 3 && site.bucket.head(&stray).await?.is_some(), "{repaired:?}");
     ensure!(audit(&control, &[]).await?.kinds()?.len() == 1, "only what is extra is left");
-    let repaired = audit(&control, &["--repair", "--delete-extra", "--yes"]).await?;
+    let repaired = audit(&control, &["--repair", "--delete-extra", "--never-archived", "--yes"]).await?;
     ensure!(repaired.code == 0, "{repaired:?}");
     site.expect_equal("c").await.or_else(|error| {
         // The object that the mapping excludes is not there.
@@ -197,7 +197,7 @@ async fn what_an_archive_holds_alone_is_no_error_and_never_deleted() -> Result<(
     })
     .await?;
     let found = wait::until("an audit without rows under way", SOON, async || {
-        let found = audit(&control, &["--repair", "--delete-extra", "--yes"]).await?;
+        let found = audit(&control, &["--repair", "--delete-extra", "--never-archived", "--yes"]).await?;
         ensure!(found.sum("archived")? == 6, "{found:?}");
         Ok::<Ran, anyhow::Error>(found)
     })

@@ -201,6 +201,7 @@ pub(super) fn terms(route: &Route, is_shared: bool) -> Terms {
         retain_local: mapping.retain_local,
         propagate_delete: mapping.propagate_delete,
         is_shared,
+        is_swift: mapping.remote.swift().is_some(),
         remote_delete_after: mapping.remote_delete_after,
         now: now(),
     }

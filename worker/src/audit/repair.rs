@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
+use swift_s3_policy::swift_layout::has_derived_form;
 use swift_s3_proto::v1::{
     RepairAction, RepairObjectsRequest, RepairObjectsResponse, RepairOutcome, RepairResult,
 };
@@ -90,6 +91,9 @@ impl Auditor {
         if route.keys.is_manifest_key(&route.keys.object_key(object)) {
             return Some("it is the manifest of a large object".to_owned());
         }
+        if route.mapping.remote.swift().is_some() && has_derived_form(object) {
+            return Some("it is a segment of a large object, joined for the remote".to_owned());
+        }
         if route.mapping.exclude.as_ref().is_some_and(|pattern| pattern.excludes(object)) {
             return Some("the mapping excludes it".to_owned());
         }
@@ -165,6 +169,11 @@ impl Auditor {
 fn check_deletes(feeds: &[Arc<Feed>], route: &Route, request: &RepairObjectsRequest) -> Result<(), Refusal> {
     let forbid = |why: &str| Err(Refusal::Forbidden(why.to_owned()));
     let terms = terms(route, request.is_prefix_shared);
+    if !request.never_archived {
+        return forbid(
+            "nobody vouches that the container was never archived (never_archived): what looks extra may be the only copy",
+        );
+    }
     if !terms.retain_local {
         return forbid("the mapping archives: what only the remote has may be the only copy");
     }

@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use swift_s3_policy::Timestamp;
+use swift_s3_policy::swift_layout::has_derived_form;
 use swift_s3_proto::v1::DifferenceKind;
 
 use super::merge::Named;
@@ -43,6 +44,8 @@ pub struct Terms {
     pub propagate_delete: bool,
     /// Other containers have keys below the same prefix.
     pub is_shared: bool,
+    /// The remote is an account of another Swift cluster.
+    pub is_swift: bool,
     /// The remote removes copies after this time.
     pub remote_delete_after: Option<Duration>,
     /// The clock.
@@ -95,6 +98,9 @@ fn md5(etag: &str) -> Option<&str> {
 pub fn first(local: Option<&ListedObject>, remote: Option<&RemoteEntry>, terms: &Terms) -> First {
     match (local, remote) {
         (None, None) => First::Equal(Match::Content),
+        (None, Some(remote)) if terms.is_swift && has_derived_form(&remote.name) => {
+            First::Harmless(DifferenceKind::Kept, "a segment of a large object, joined for the remote")
+        }
         (None, Some(_)) if !terms.retain_local => First::Harmless(DifferenceKind::Archived, "archived"),
         (None, Some(_)) if !terms.propagate_delete => {
             First::Harmless(DifferenceKind::Kept, "the mapping does not carry deletes")
@@ -247,6 +253,7 @@ mod tests {
         retain_local: true,
         propagate_delete: true,
         is_shared: false,
+        is_swift: false,
         remote_delete_after: None,
         now: NOW,
     };
@@ -299,6 +306,11 @@ mod tests {
         suspect(first(Some(&row), None, &archive), Missing);
         harmless(first(None, Some(&key), &Terms { propagate_delete: false, ..MIRROR }), Kept);
         harmless(first(None, Some(&key), &Terms { is_shared: true, ..MIRROR }), Kept);
+        let joined = RemoteEntry { name: "dir/o/1400000000.12345/000003".to_owned(), ..key.clone() };
+        suspect(first(None, Some(&joined), &MIRROR), Extra);
+        let to_swift = Terms { is_swift: true, ..MIRROR };
+        harmless(first(None, Some(&joined), &to_swift), Kept);
+        suspect(first(None, Some(&key), &to_swift), Extra);
         let late = Terms { copy_after: Duration::from_secs(200), ..MIRROR };
         harmless(first(Some(&row), None, &late), Pending);
         harmless(first(Some(&row), Some(&key), &late), Pending);

@@ -22,9 +22,13 @@ pub struct AuditArguments {
     /// After the comparison, have what is missing or different handled again
     #[arg(long)]
     pub repair: bool,
-    /// With --repair: also remove what only the remote has
+    /// With --repair: also remove what only the remote has; needs --never-archived
     #[arg(long, requires = "repair")]
     pub delete_extra: bool,
+    /// With --delete-extra: I vouch that no mapping with retain_local: false ever had the container. If one had, what looks extra may be
+    /// the only copy, and is lost
+    #[arg(long, requires = "delete_extra")]
+    pub never_archived: bool,
     /// With --repair: only show what it would do
     #[arg(long, requires = "repair")]
     pub dry_run: bool,

@@ -62,6 +62,12 @@ async fn audit(
     settings: &Settings,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    if arguments.delete_extra && !arguments.never_archived {
+        return Err(Failure::usage("--delete-extra needs --never-archived").hint(
+            "give both only if no mapping with retain_local: false ever had the container: Swift forgets that objects were \
+             archived, and what looks extra then is their only copy",
+        ));
+    }
     let server = Connection::open(settings).await?.patient(TIME_FOR_WORKERS);
     let mapping = find(&server, &arguments.mapping).await?;
     let place = Place {

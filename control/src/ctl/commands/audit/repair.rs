@@ -43,7 +43,7 @@ pub(super) async fn run(
     ));
     if counts.extra > deletes {
         tell(&format!(
-            "{} stay: --delete-extra removes what only the remote has",
+            "{} stay: --delete-extra --never-archived removes what only the remote has",
             count(counts.extra, "extra name")
         ));
     }
@@ -120,6 +120,7 @@ impl Work<'_> {
             // One container: what it has. Several: too few is the careful side.
             remote_objects: if place.only.is_some() { self.state.counts().compared } else { planned },
             ignore_delete_limit: self.arguments.force,
+            never_archived: is_delete && self.arguments.never_archived,
             ..RepairObjectsRequest::default()
         };
         let answer = retrying(async || {
