@@ -119,6 +119,8 @@ pub enum Hint {
     Fresh,
     /// Somebody may have carried it; the remote must be asked.
     Unknown,
+    /// An operator asked for this delete; no row owes it, and whatever is here now is against it.
+    AskedDelete,
     /// A listing has just shown that the key is not there.
     Absent,
     /// A listing has just shown this.
@@ -130,6 +132,13 @@ pub enum Hint {
         /// When the remote stored it.
         last_modified: Option<SystemTime>,
     },
+}
+
+impl Hint {
+    /// What is known after somebody may have handled the row meanwhile.
+    pub(crate) fn stale(&self) -> Self {
+        if *self == Self::AskedDelete { Self::AskedDelete } else { Self::Unknown }
+    }
 }
 
 /// How a row ended.
@@ -332,7 +341,7 @@ impl Transfer {
                     tracing::debug!(object = %row.name, %error, "remote request failed; trying again");
                     tokio::time::sleep(*delay).await;
                     // The failed request may have been carried out: from here on only the remote knows.
-                    hint = Hint::Unknown;
+                    hint = hint.stale();
                 }
                 ended => return ended,
             }

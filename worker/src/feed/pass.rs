@@ -305,8 +305,10 @@ impl<'a> Pass<'a> {
     }
 
     async fn next_task(&mut self) -> Option<Task> {
-        if let Some(task) = self.retries.pop_front() {
-            return Some(task);
+        while let Some(task) = self.retries.pop_front() {
+            if !self.is_given_up(&task) {
+                return Some(task);
+            }
         }
         let lanes = self.state.lanes.len();
         loop {
@@ -386,7 +388,7 @@ impl<'a> Pass<'a> {
             if let Some(next) = next
                 && self.halt.is_none()
             {
-                self.hand_out(Task { hint: Hint::Unknown, ..next });
+                self.hand_out(Task { hint: next.hint.stale(), ..next });
             }
         }
     }

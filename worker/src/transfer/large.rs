@@ -86,7 +86,7 @@ impl Transfer {
         let ask = match hint {
             Hint::Absent => false,
             Hint::Fresh => !is_plain_write,
-            Hint::Unknown | Hint::Listed { .. } => true,
+            Hint::Unknown | Hint::AskedDelete | Hint::Listed { .. } => true,
         };
         if !ask {
             return self.send_content(&carrying, *hint != Hint::Fresh).await;

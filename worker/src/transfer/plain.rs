@@ -258,7 +258,7 @@ pub(super) fn must_ask(row: &Row, hint: &Hint) -> bool {
         Hint::Absent => false,
         // Only a plain new write can be sent unasked: a POST's row may need no transfer at all.
         Hint::Fresh => row.timestamps.metadata != row.timestamps.data,
-        Hint::Unknown | Hint::Listed { .. } => true,
+        Hint::Unknown | Hint::AskedDelete | Hint::Listed { .. } => true,
     }
 }
 

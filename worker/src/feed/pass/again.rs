@@ -41,6 +41,11 @@ impl Pass<'_> {
     }
 
     fn take_wish(&mut self, wish: Again, row: Option<Row>) {
+        let is_delete = matches!(wish.what, AgainWhat::Delete { .. });
+        // Whoever asked was told that it was not done in time.
+        if is_delete && wish.ended.is_closed() {
+            return;
+        }
         let is_own = self.feed.source.own.contains(&owner_index(&wish.object, self.state.nodes));
         let decided = match (wish.what, row) {
             (AgainWhat::Row, None) => Err(AgainEnd::NoRow),
@@ -56,7 +61,8 @@ impl Pass<'_> {
             Ok(row) => {
                 let share = if is_own { Share::Own } else { Share::Others };
                 self.asked.insert(wish.object, (row.rowid, wish.ended));
-                self.retries.push_back(Task { row, hint: Hint::Unknown, share, lane: None });
+                let hint = if is_delete { Hint::AskedDelete } else { Hint::Unknown };
+                self.retries.push_back(Task { row, hint, share, lane: None });
             }
             // Whoever asked may have given up.
             Err(end) => drop(wish.ended.send(end)),
@@ -73,6 +79,12 @@ impl Pass<'_> {
             return Err(AgainEnd::Refused("its row is younger than copy_after".to_owned()));
         }
         Ok(row)
+    }
+
+    /// True for a delete that nobody waits for any more: it must not outlive its answer.
+    pub(super) fn is_given_up(&self, task: &Task) -> bool {
+        task.hint == Hint::AskedDelete
+            && self.asked.get(&task.row.name).is_none_or(|(_, ended)| ended.is_closed())
     }
 
     /// Tells whoever waits for the name how it ended.

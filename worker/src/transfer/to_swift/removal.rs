@@ -19,7 +19,7 @@ use swift_s3_store::{ErrorKind, RemoteObject};
 
 use super::local::MAX_MANIFEST_BYTES;
 use super::segments::segments_container;
-use super::{Done, Outcome, Route, Transfer, Trouble, X_OBJECT_MANIFEST, account, is_slo};
+use super::{Done, Hint, Outcome, Route, Transfer, Trouble, X_OBJECT_MANIFEST, account, is_slo};
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
 use crate::swift::local_objects::ObjectName;
@@ -54,12 +54,13 @@ impl Transfer {
         &self,
         route: &Route,
         row: &Row,
+        hint: &Hint,
     ) -> Result<Done, Trouble> {
         let key = route.keys.object_key(&row.name);
         let Some(found) = route.store.head(&key).await? else {
             return Ok(Done::plain(Outcome::AlreadyThere));
         };
-        if self.was_written_since(route, row).await? {
+        if self.was_written_since(route, row, hint).await? {
             return Ok(Done::plain(Outcome::Superseded));
         }
         // Segments first: as long as the manifest is there, the delete is known to be owed.
@@ -68,7 +69,7 @@ impl Transfer {
         for batch in segments.chunks(KEYS_PER_LOOK) {
             self.remove_unneeded(route, row, batch.to_vec(), &owed).await?;
             // It may have been written again, and carried, while segments went.
-            if self.was_written_since(route, row).await? {
+            if self.was_written_since(route, row, hint).await? {
                 return Ok(Done::plain(Outcome::Superseded));
             }
         }
