@@ -20,13 +20,17 @@ pub fn is_shared(config: &SyncConfig, mapping_id: &str, container: &str) -> bool
     let ours = keys.key_prefix();
     config.mappings.iter().any(|other| {
         is_same_target(mapping, other)
+            && !Arc::ptr_eq(mapping, other)
             && match &other.container {
-                // Both are about the same rows.
                 ContainerSelector::One(name) if *name == container && other.account == mapping.account => {
-                    false
+                    is_at_odds(other, container, ours)
                 }
                 ContainerSelector::One(name) => overlap(ours, other.key_mapping(name).key_prefix()),
-                ContainerSelector::All if Arc::ptr_eq(mapping, other) => false,
+                ContainerSelector::All
+                    if other.account == mapping.account && is_at_odds(other, container, ours) =>
+                {
+                    true
+                }
                 ContainerSelector::All => match (&other.custom_prefix, other.remote.swift()) {
                     // Remote containers are named after the local ones.
                     (_, Some(_)) => ours.starts_with(other.remote.bucket()),
@@ -38,8 +42,26 @@ pub fn is_shared(config: &SyncConfig, mapping_id: &str, container: &str) -> bool
     })
 }
 
+/// About the same container, and yet another set of keys: one that archives keeps only copies there, and under another prefix the keys of
+/// one would look like names of the other.
+fn is_at_odds(other: &Mapping, container: &str, ours: &str) -> bool {
+    let keys = other.key_mapping(container);
+    let theirs = keys.key_prefix();
+    overlap(ours, theirs) && !(ours == theirs && other.retain_local)
+}
+
+/// The endpoint in one spelling. Amazon's buckets have names of their own in all its regions.
+fn endpoint(mapping: &Mapping) -> String {
+    if mapping.remote.s3().is_some_and(swift_s3_policy::S3Remote::is_amazon) {
+        return String::new();
+    }
+    let spelled = mapping.remote.endpoint().unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
+    let port = if spelled.starts_with("https:") { ":443" } else { ":80" };
+    spelled.strip_suffix(port).map_or(spelled.clone(), str::to_owned)
+}
+
 fn is_same_target(one: &Mapping, other: &Mapping) -> bool {
-    one.remote.endpoint() == other.remote.endpoint()
+    endpoint(one) == endpoint(other)
         && one.remote.swift().is_some() == other.remote.swift().is_some()
         && (one.remote.swift().is_some() || one.remote.bucket() == other.remote.bucket())
 }
@@ -97,17 +119,45 @@ mod tests {
     }
 
     #[test]
+    fn another_mapping_of_the_container_shares_unless_it_has_the_same_keys_and_archives_nothing() {
+        let amazon = Some("https://s3.eu-west-1.amazonaws.com/");
+        for (prefix, retain, endpoints, expected) in [
+            (None, true, (None, None), false),
+            (None, false, (None, None), true),
+            (Some(""), true, (None, None), true),
+            (Some("p"), false, (None, None), false),
+            (None, false, (None, amazon), true),
+            (None, false, (Some("http://S3:80/"), Some("http://s3")), true),
+            (None, false, (Some("http://s3"), Some("http://s4")), false),
+        ] {
+            // A prefix for all containers of an account is refused.
+            for other in ["c", "/*"].into_iter().filter(|other| *other == "c" || prefix.is_none()) {
+                let mut mappings = [
+                    json!({"account": "a", "container": "c", "aws_bucket": "b", "aws_endpoint": endpoints.0}),
+                    json!({"account": "a", "container": other, "aws_bucket": "b", "aws_endpoint": endpoints.1}),
+                ];
+                mappings[1]["retain_local"] = json!(retain);
+                if let Some(prefix) = prefix {
+                    mappings[1]["custom_prefix"] = json!(prefix);
+                }
+                let document = json!({ "containers": mappings }).to_string();
+                let config = swift_s3_policy::parse_document(&document).unwrap().config;
+                let found = is_shared(&config, &config.mapping_ids()[0], "c");
+                assert_eq!(found, expected, "{other} {prefix:?} {retain} {endpoints:?}");
+            }
+        }
+    }
+
+    #[test]
     fn keys_are_shared_where_prefixes_lie_in_each_other() {
         for (mappings, container, expected) in [
             (&[("c", None), ("d", None)][..], "c", false),
             (&[("/*", None)], "c", false),
-            (&[("/*", Some("p"))], "c", true),
             (&[("c", Some("")), ("d", None)], "c", true),
             (&[("c", Some("")), ("/*", None)], "c", true),
             (&[("c", Some("p")), ("d", Some("p/q"))], "c", true),
             (&[("c", Some("p/q")), ("d", Some("p"))], "c", true),
             (&[("c", Some("p")), ("d", Some("pq"))], "c", false),
-            (&[("c", Some("p")), ("/*", Some("p"))], "c", true),
             (&[("c", Some("p")), ("/*", None)], "c", false),
         ] {
             assert_eq!(shared(mappings, container), expected, "{mappings:?}");
