@@ -50,18 +50,8 @@ fn is_at_odds(other: &Mapping, container: &str, ours: &str) -> bool {
     overlap(ours, theirs) && !(ours == theirs && other.retain_local)
 }
 
-/// The endpoint in one spelling. Amazon's buckets have names of their own in all its regions.
-fn endpoint(mapping: &Mapping) -> String {
-    if mapping.remote.s3().is_some_and(swift_s3_policy::S3Remote::is_amazon) {
-        return String::new();
-    }
-    let spelled = mapping.remote.endpoint().unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
-    let port = if spelled.starts_with("https:") { ":443" } else { ":80" };
-    spelled.strip_suffix(port).map_or(spelled.clone(), str::to_owned)
-}
-
 fn is_same_target(one: &Mapping, other: &Mapping) -> bool {
-    endpoint(one) == endpoint(other)
+    one.remote.endpoint_key() == other.remote.endpoint_key()
         && one.remote.swift().is_some() == other.remote.swift().is_some()
         && (one.remote.swift().is_some() || one.remote.bucket() == other.remote.bucket())
 }

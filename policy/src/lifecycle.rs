@@ -21,6 +21,8 @@ pub struct LifecycleRule {
     pub id: Option<String>,
     /// Which keys it is about: `Filter.Prefix` (also inside `Filter.And`), else the older `Prefix`. None: all keys.
     pub prefix: Option<String>,
+    /// Whether nothing but its prefix says which keys it is about: false where tags or sizes narrow it.
+    pub covers_whole: bool,
     /// Whether it is in force.
     pub enabled: bool,
     /// After how many days it deletes current versions, if it does.
@@ -51,13 +53,16 @@ pub enum LifecyclePlan {
 /// Ours is the rule with exactly our prefix. An enabled rule conflicts if it covers our keys: it has a shorter
 /// prefix that ours starts with, or none. A rule below our prefix does not conflict. A rule with exactly our
 /// prefix that expires nothing and does not bear our name is somebody's transition or clean-up rule; replacing
-/// it would lose it, so it conflicts too.
+/// it would lose it, so it conflicts too. So does one with our prefix that tags or sizes narrow: most keys would never expire by it.
 pub fn plan_lifecycle(existing: &[LifecycleRule], key_prefix: &str, days: u32) -> LifecyclePlan {
     if days == 0 {
         return LifecyclePlan::TooShort;
     }
     let is_wanted = |rule: &LifecycleRule| {
-        rule.enabled && rule.prefix.as_deref() == Some(key_prefix) && rule.days == Some(days)
+        rule.enabled
+            && rule.covers_whole
+            && rule.prefix.as_deref() == Some(key_prefix)
+            && rule.days == Some(days)
     };
     if existing.iter().any(is_wanted) {
         return LifecyclePlan::Keep;
@@ -76,6 +81,7 @@ pub fn own_expiration(existing: &[LifecycleRule], key_prefix: &str) -> Option<us
         !key_prefix.is_empty()
             && rule.id.as_deref() == Some(key_prefix)
             && rule.prefix.as_deref() == Some(key_prefix)
+            && rule.covers_whole
             && rule.days.is_some()
     })
 }
@@ -83,7 +89,7 @@ pub fn own_expiration(existing: &[LifecycleRule], key_prefix: &str) -> Option<us
 fn conflicts(rule: &LifecycleRule, key_prefix: &str) -> bool {
     let has_our_name = rule.id.as_deref() == Some(key_prefix);
     match rule.prefix.as_deref() {
-        Some(prefix) if prefix == key_prefix => rule.days.is_none() && !has_our_name,
+        Some(prefix) if prefix == key_prefix => !rule.covers_whole || (rule.days.is_none() && !has_our_name),
         // Names are unique in a bucket: ours could not be written beside it.
         _ if has_our_name => true,
         Some(prefix) => rule.enabled && key_prefix.starts_with(prefix),
@@ -106,7 +112,12 @@ mod tests {
     const OURS: &str = "e5d922/AUTH_test/sync-s3/";
 
     fn rule(id: &str, prefix: Option<&str>, enabled: bool, days: Option<u32>) -> LifecycleRule {
-        LifecycleRule { id: Some(id.to_owned()), prefix: prefix.map(str::to_owned), enabled, days }
+        let prefix = prefix.map(str::to_owned);
+        LifecycleRule { id: Some(id.to_owned()), prefix, covers_whole: true, enabled, days }
+    }
+
+    fn narrowed(rule: LifecycleRule) -> LifecycleRule {
+        LifecycleRule { covers_whole: false, ..rule }
     }
 
     fn conflict(rule: &str) -> LifecyclePlan {
@@ -151,6 +162,9 @@ mod tests {
             (vec![rule("below", Some("e5d922/AUTH_test/sync-s3/x"), true, Some(1))], write(None)),
             (vec![rule("sibling", Some("e5d922/AUTH_test/sync-s30/"), true, Some(1))], write(None)),
             (vec![rule(OURS, Some("elsewhere/"), false, Some(1))], conflict(OURS)),
+            (vec![narrowed(rule("tagged", Some(OURS), true, Some(33)))], conflict("tagged")),
+            (vec![narrowed(rule(OURS, Some(OURS), true, Some(33)))], conflict(OURS)),
+            (vec![narrowed(rule("large", Some("e5d922/"), true, Some(33)))], conflict("large")),
             (vec![rule(OURS, Some(OURS), true, Some(5)), rule("all", None, true, Some(9))], conflict("all")),
         ];
         for (existing, plan) in cases {
@@ -169,6 +183,7 @@ mod tests {
             (vec![rule("any", Some(OURS), true, Some(33))], None),
             (vec![rule(OURS, Some("elsewhere/"), true, Some(33))], None),
             (vec![rule(OURS, None, true, Some(33))], None),
+            (vec![narrowed(rule(OURS, Some(OURS), true, Some(33)))], None),
         ];
         for (existing, own) in cases {
             assert_eq!(own_expiration(&existing, OURS), own, "{existing:?}");

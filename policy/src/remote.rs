@@ -47,6 +47,17 @@ impl Remote {
         }
     }
 
+    /// The endpoint in one spelling, to tell whether two remotes are the same place. Empty for Amazon: its buckets have names of their own in
+    /// all its regions.
+    pub fn endpoint_key(&self) -> String {
+        if self.s3().is_some_and(S3Remote::is_amazon) {
+            return String::new();
+        }
+        let endpoint = self.endpoint().unwrap_or_default();
+        let spelled = Url::parse(endpoint).map_or_else(|_| endpoint.to_owned(), String::from);
+        spelled.trim_end_matches('/').to_owned()
+    }
+
     /// `aws_bucket`: the bucket; for Swift the container, or what the names of containers begin with.
     pub fn bucket(&self) -> &str {
         match self {

@@ -180,6 +180,7 @@ fn meaning(rule: &SdkRule) -> LifecycleRule {
     LifecycleRule {
         id: rule.id().map(str::to_owned),
         prefix: prefix.map(str::to_owned),
+        covers_whole: covers_whole_prefix(rule),
         enabled: *rule.status() == ExpirationStatus::Enabled,
         days: rule
             .expiration()

@@ -3,7 +3,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use swift_s3_policy::{LifecyclePlan, expiration_days, own_expiration};
+use swift_s3_policy::{
+    ContainerSelector, LifecyclePlan, Remote, SyncConfig, expiration_days, own_expiration,
+};
 use swift_s3_store::{ErrorKind, StoreError};
 
 use super::*;
@@ -16,8 +18,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// What the containers that are followed ask of their buckets. Made anew with every configuration.
 #[derive(Default)]
 pub(super) struct Expirations {
-    /// By the label of the remote.
-    buckets: BTreeMap<String, Bucket>,
+    /// By the address of the remote: one bucket may be reached with several credentials, not all of which may write rules.
+    buckets: BTreeMap<usize, Bucket>,
 }
 
 struct Bucket {
@@ -44,24 +46,41 @@ struct Unwanted {
 }
 
 impl Expirations {
-    /// Notes what the mapping of `route`, whose id is `id`, asks of its bucket.
-    pub(super) fn wish(&mut self, id: &str, remote: &Arc<RemoteStore>, route: &Route) {
+    /// Notes what the mapping of `route`, whose id is `id`, asks of its bucket. `config` has all mappings, also those of other nodes.
+    pub(super) fn wish(&mut self, id: &str, remote: &Arc<RemoteStore>, route: &Route, config: &SyncConfig) {
         if route.mapping.remote.s3().is_none() {
             return;
         }
         let prefix = route.keys.key_prefix().to_owned();
-        let bucket = self.buckets.entry(remote.label.clone()).or_insert_with(|| Bucket {
+        let bucket = self.buckets.entry(Arc::as_ptr(remote).addr()).or_insert_with(|| Bucket {
             remote: Arc::clone(remote),
             wanted: BTreeMap::new(),
             unwanted: Arc::default(),
         });
         let Some(after) = route.mapping.remote_delete_after else {
-            lock(&bucket.unwanted).prefixes.insert(prefix);
+            // Somebody may ask for what this mapping does not want, perhaps on another node or with other credentials.
+            if !is_asked_for(config, &route.mapping.remote, &prefix, &route.container) {
+                lock(&bucket.unwanted).prefixes.insert(prefix);
+            }
             return;
         };
         let wanted = Wanted { days: expiration_days(after), mapping_id: id.to_owned(), looked_at: None };
         bucket.wanted.insert(prefix, wanted);
     }
+}
+
+/// Whether any mapping asks that keys below `prefix`, which is that of some container named `container`, expire.
+fn is_asked_for(config: &SyncConfig, remote: &Remote, prefix: &str, container: &str) -> bool {
+    config.mappings.iter().filter(|mapping| mapping.remote_delete_after.is_some()).any(|mapping| {
+        let container = match &mapping.container {
+            ContainerSelector::One(name) => name,
+            ContainerSelector::All => container,
+        };
+        mapping.remote.s3().is_some()
+            && mapping.remote.bucket() == remote.bucket()
+            && mapping.remote.endpoint_key() == remote.endpoint_key()
+            && mapping.key_mapping(container).key_prefix() == prefix
+    })
 }
 
 impl Bucket {
@@ -78,7 +97,6 @@ impl Bucket {
         let mut unwanted = BTreeSet::new();
         if waiting.again_at.is_none_or(|at| at <= now) {
             unwanted = std::mem::take(&mut waiting.prefixes);
-            // Somebody may ask for what another mapping does not want.
             unwanted.retain(|prefix| !self.wanted.contains_key(prefix));
         }
         drop(waiting);
@@ -183,6 +201,46 @@ impl Work {
             }
             None if is_news => tracing::info!(%remote, prefix, "copies expire as configured"),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Whether the second mapping keeps the rule for the first, which maps `a/c` to bucket `b` and asks for none.
+    fn keeps(second: &[(&str, Value)]) -> bool {
+        let mut mappings = [
+            json!({"account": "a", "container": "c", "aws_bucket": "b", "aws_identity": "i", "aws_secret": "s"}),
+            json!({"account": "a", "container": "c", "aws_bucket": "b", "aws_identity": "j", "aws_secret": "t",
+                "remote_delete_after": 864_000}),
+        ];
+        for (key, value) in second {
+            mappings[1][*key] = value.clone();
+        }
+        let document = json!({ "containers": mappings }).to_string();
+        let config = swift_s3_policy::parse_document(&document).unwrap().config;
+        let first = &config.mappings[0];
+        is_asked_for(&config, &first.remote, first.key_mapping("c").key_prefix(), "c")
+    }
+
+    #[test]
+    fn a_rule_stays_as_long_as_any_mapping_of_the_configuration_asks_for_it() {
+        assert!(keeps(&[]), "with other credentials");
+        assert!(keeps(&[("container", json!("/*"))]), "as one container of an account");
+        assert!(keeps(&[("aws_endpoint", json!("https://s3.eu-west-1.amazonaws.com/"))]));
+        for other in [
+            ("container", json!("d")),
+            ("account", json!("x")),
+            ("aws_bucket", json!("other")),
+            ("aws_endpoint", json!("http://127.0.0.1:9000")),
+            ("custom_prefix", json!("p")),
+            ("remote_delete_after", Value::Null),
+        ] {
+            assert!(!keeps(&[other.clone()]), "{other:?}");
         }
     }
 }

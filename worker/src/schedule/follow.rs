@@ -153,7 +153,7 @@ impl Scheduler {
         let gates = vec![Arc::clone(&state.gate), Arc::clone(&self.cluster_gate)];
         let store = Arc::new(Limited::new(Arc::clone(&remote.store), gates));
         let route = Arc::new(Route::new(Arc::clone(mapping), container, store, &self.counters));
-        self.expirations.wish(&state.id, &remote, &route);
+        self.expirations.wish(&state.id, &remote, &route, &self.config);
         self.routes.insert(name, (Arc::clone(&remote), Arc::clone(&route)));
         Ok((remote, route))
     }

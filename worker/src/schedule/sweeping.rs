@@ -72,7 +72,8 @@ impl Scheduler {
     /// Mappings that an operator paused, and remotes that rest, are left alone.
     fn buckets_to_sweep(&self) -> Vec<Bucket> {
         let now = Instant::now();
-        let mut buckets: BTreeMap<&str, Bucket> = BTreeMap::new();
+        // Credentials matter: one that may sweep stands beside one that may not.
+        let mut buckets: BTreeMap<usize, Bucket> = BTreeMap::new();
         for entry in self.entries.values() {
             let feed = &entry.feed;
             let is_ours = feed.source.own.contains(&0) && !entry.retired;
@@ -82,7 +83,7 @@ impl Scheduler {
             if feed.route.mapping.remote.s3().is_none() {
                 continue;
             }
-            let bucket = buckets.entry(&feed.remote.label).or_insert_with(|| Bucket {
+            let bucket = buckets.entry(Arc::as_ptr(&feed.remote).addr()).or_insert_with(|| Bucket {
                 store: Arc::clone(&feed.route.store),
                 label: feed.remote.label.clone(),
                 prefixes: Prefixes::default(),
