@@ -11,6 +11,7 @@ use swift_s3_proto::v1::{
 };
 use tonic::Code;
 
+use super::audit::retrying;
 use super::config::{check, read_document};
 use super::fetch_mappings;
 use crate::ctl::arguments::PlanArguments;
@@ -145,7 +146,10 @@ async fn look(
             loop {
                 let request =
                     ListAccountRequest { account: mapping.account.clone(), start_after: start_after.clone() };
-                let page = server.call("list the account", server.audit().list_account(request)).await?;
+                let page = retrying(async || {
+                    server.call("list the account", server.audit().list_account(request.clone())).await
+                })
+                .await?;
                 for container in &page.containers {
                     look_at(server, mapping, id, container, is_running, changes, &mut found).await?;
                 }
@@ -180,7 +184,10 @@ async fn look_at(
         ..CountContainerRequest::default()
     };
     loop {
-        let asked = server.call("count the container", server.audit().count_container(request.clone())).await;
+        let asked = retrying(async || {
+            server.call("count the container", server.audit().count_container(request.clone())).await
+        })
+        .await;
         let page = match asked {
             Err(failure) if failure.code() == Some(Code::NotFound) => {
                 found.absent += 1;
@@ -219,8 +226,15 @@ async fn compare(
     };
     let sum = found.compared.get_or_insert_default();
     loop {
-        let page =
-            server.call("compare the container", server.audit().compare_container(request.clone())).await?;
+        let asked = retrying(async || {
+            server.call("compare the container", server.audit().compare_container(request.clone())).await
+        })
+        .await;
+        let page = match asked {
+            // It was deleted since it was counted.
+            Err(failure) if failure.code() == Some(Code::NotFound) => return Ok(()),
+            page => page?,
+        };
         let counts = page.counts.unwrap_or_default();
         sum.compared += counts.compared;
         sum.equal += counts.equal;
@@ -340,6 +354,7 @@ fn load(counted: &CountContainerResponse, compared: Option<&CompareCounts>, list
     load.bytes = compared.bytes_to_repair.saturating_add(counted.bytes.saturating_sub(compared.bytes));
     load.puts = load.objects;
     load.lists = lists;
+    load.checks = compared.equal;
     (load, compared.equal)
 }
 
@@ -351,7 +366,7 @@ fn seconds(load: &Load, rates: Rates, bandwidth: Option<u64>) -> Option<f64> {
         (limit, bandwidth) => limit.or(bandwidth),
     };
     let by_bytes = rate.map(|rate| load.bytes as f64 / rate.max(1) as f64);
-    let requests = (load.puts + load.parts + load.lists) as f64;
+    let requests = (load.puts + load.parts + load.lists + load.checks) as f64;
     let by_requests = rates.requests_per_second.map(|rate| requests / f64::from(rate.max(1)));
     match (by_bytes, by_requests) {
         (Some(bytes), Some(requests)) => Some(bytes.max(requests)),

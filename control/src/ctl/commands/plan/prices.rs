@@ -46,6 +46,10 @@ struct Class {
     minimum_bytes: u64,
     #[serde(default)]
     overhead_bytes: u64,
+    #[serde(default)]
+    overhead_standard_bytes: u64,
+    #[serde(default)]
+    get_per_1000: f64,
 }
 
 /// What is to be moved.
@@ -56,6 +60,8 @@ pub(super) struct Load {
     pub(super) puts: u64,
     pub(super) parts: u64,
     pub(super) lists: u64,
+    /// Objects that are only asked for.
+    pub(super) checks: u64,
     /// Objects of at most 128 KiB, and their bytes.
     pub(super) small_objects: u64,
     pub(super) small_bytes: u64,
@@ -121,11 +127,16 @@ impl Prices {
     pub(super) fn cost(&self, load: &Load, class: Option<&str>) -> Option<Cost> {
         let class = self.classes.get(class.unwrap_or(STANDARD))?;
         let padding_bytes = padding(load, class);
+        let of_standard = load.objects.saturating_mul(class.overhead_standard_bytes);
+        let of_class = load.bytes.saturating_add(padding_bytes.saturating_sub(of_standard));
+        let standard = self.classes.get(STANDARD).map_or(0.0, |class| class.storage_per_gb_month);
         let puts = (load.puts + load.parts) as f64 / 1_000.0;
         Some(Cost {
-            requests: puts * class.put_per_1000 + load.lists as f64 / 1_000.0 * class.list_per_1000,
-            storage_per_month: (load.bytes.saturating_add(padding_bytes)) as f64 / GB
-                * class.storage_per_gb_month,
+            requests: puts * class.put_per_1000
+                + load.lists as f64 / 1_000.0 * class.list_per_1000
+                + load.checks as f64 / 1_000.0 * class.get_per_1000,
+            storage_per_month: of_class as f64 / GB * class.storage_per_gb_month
+                + of_standard as f64 / GB * standard,
             egress: load.bytes as f64 / GB * self.egress_per_gb,
             padding_bytes,
         })
@@ -142,7 +153,8 @@ impl Prices {
         let how = if class.minimum_bytes > 0 {
             format!("are billed as {} bytes each", class.minimum_bytes)
         } else {
-            format!("are billed with {} bytes more each", class.overhead_bytes)
+            let more = class.overhead_bytes.saturating_add(class.overhead_standard_bytes);
+            format!("are billed with {more} bytes more each")
         };
         Some(format!("{} objects of at most 128 KiB in {name} {how}", load.small_objects))
     }
@@ -151,7 +163,8 @@ impl Prices {
 fn padding(load: &Load, class: &Class) -> u64 {
     let minimum = load.small_objects.saturating_mul(class.minimum_bytes);
     let shortfall = if class.minimum_bytes > 0 { minimum.saturating_sub(load.small_bytes) } else { 0 };
-    shortfall.saturating_add(load.objects.saturating_mul(class.overhead_bytes))
+    let overhead = class.overhead_bytes.saturating_add(class.overhead_standard_bytes);
+    shortfall.saturating_add(load.objects.saturating_mul(overhead))
 }
 
 fn parse(text: &str, name: &str) -> Result<File, Failure> {
@@ -160,7 +173,9 @@ fn parse(text: &str, name: &str) -> Result<File, Failure> {
     let numbers = file
         .classes
         .values()
-        .flat_map(|class| [class.put_per_1000, class.list_per_1000, class.storage_per_gb_month])
+        .flat_map(|class| {
+            [class.put_per_1000, class.list_per_1000, class.get_per_1000, class.storage_per_gb_month]
+        })
         .chain(file.egress_per_gb);
     if numbers.into_iter().any(|price| !price.is_finite() || price < 0.0) {
         return Err(Failure::usage(format!("{name} cannot be used: expected prices of 0 or more")));
@@ -180,6 +195,7 @@ mod tests {
             puts: 2_000,
             parts: 0,
             lists: 2,
+            checks: 0,
             small_objects: 1_000,
             small_bytes: 1_000_000,
         }
@@ -193,6 +209,16 @@ mod tests {
         assert!((cost.storage_per_month - 0.23).abs() < 1e-9, "{cost:?}");
         assert!((cost.egress - 0.9).abs() < 1e-9, "{cost:?}");
         assert_eq!(prices.cost(&load(), Some("COLDLINE")), None);
+        let checking = Load { checks: 1_000_000, puts: 0, lists: 0, ..load() };
+        assert!((prices.cost(&checking, None).unwrap().requests - 0.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_archived_object_has_a_part_that_is_billed_as_standard() {
+        let prices = Prices::read(None).unwrap();
+        let load = Load { objects: 1_000_000, ..Load::default() };
+        let cost = prices.cost(&load, Some("DEEP_ARCHIVE")).unwrap();
+        assert!((cost.storage_per_month - (32.768 * 0.00099 + 8.192 * 0.023)).abs() < 1e-9, "{cost:?}");
     }
 
     #[test]

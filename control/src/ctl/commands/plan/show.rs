@@ -17,7 +17,7 @@ pub(super) fn show(planned: &[Planned], prices: &Prices, output: &mut Output) ->
         output.json(&json!({
             "mappings": planned,
             "total": { "load": load, "cost": cost },
-            "prices": { "currency": prices.currency, "as_of": prices.as_of, "source": prices.source },
+            "prices": { "currency": prices.currency, "as_of": prices.as_of, "source": prices.source, "is_lower_bound": true },
         }))?;
         return Ok(Exit::Done);
     }
@@ -50,6 +50,7 @@ pub(super) fn show(planned: &[Planned], prices: &Prices, output: &mut Output) ->
         }
     }
     output.line(&format!("prices in {}, as of {}: {}", prices.currency, prices.as_of, prices.source))?;
+    output.line("the sums are lower bounds: tries again, taxes, minimum times of storage and retrieval fees are not in them")?;
     Ok(Exit::Done)
 }
 
@@ -62,6 +63,7 @@ fn total(planned: &[Planned]) -> (Load, Option<Cost>) {
         load.puts += mapping.load.puts;
         load.parts += mapping.load.parts;
         load.lists += mapping.load.lists;
+        load.checks += mapping.load.checks;
         load.small_objects += mapping.load.small_objects;
         load.small_bytes += mapping.load.small_bytes;
         match &mapping.cost {
