@@ -28,6 +28,8 @@ pub enum Exit {
     Refused = 3,
     /// Something needs a person.
     NeedsPerson = 4,
+    /// A comparison found no difference, and could not tell of everything.
+    Unproven = 5,
 }
 
 impl From<Exit> for ExitCode {

@@ -28,6 +28,7 @@ fn page(next: &str, differences: &[(&str, DifferenceKind)]) -> CompareContainerR
             missing: count(DifferenceKind::Missing),
             extra: count(DifferenceKind::Extra),
             pending: count(DifferenceKind::Pending),
+            not_compared: count(DifferenceKind::NotCompared),
             bytes_to_repair: 5,
             ..CompareCounts::default()
         }),
@@ -82,10 +83,19 @@ async fn pages_are_followed_to_the_end_and_differences_told_harmlessly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_equal_or_pending_is_no_error() {
-    let (_server, home) = serve("c", vec![Ok(page("", &[("z", DifferenceKind::Pending)]))]).await;
+async fn what_is_pending_or_cannot_be_compared_is_no_error_and_no_proof() {
+    let (server, home) = serve("c", vec![Ok(page("", &[("z", DifferenceKind::Pending)]))]).await;
+    let shown = home.run(&["audit", "--mapping", "AUTH_a/c"]).await.exits(5);
+    assert!(shown.stdout.contains("not proven equal: 10 names"), "{shown:?}");
+    let uncompared = || vec![Ok(page("", &[("z", DifferenceKind::NotCompared)]))];
+    *server.canned.pages.lock().unwrap() = uncompared();
+    let shown = home.run(&["audit", "--mapping", "AUTH_a/c", "-o", "json"]).await.exits(5);
+    assert!(shown.stdout.contains("\"is_equal\":false"), "{shown:?}");
+    *server.canned.pages.lock().unwrap() = uncompared();
+    home.run(&["audit", "--mapping", "AUTH_a/c", "--repair"]).await.exits(5);
+    *server.canned.pages.lock().unwrap() = vec![Ok(page("", &[]))];
     let shown = home.run(&["audit", "--mapping", "AUTH_a/c"]).await.exits(0);
-    assert!(shown.stdout.contains("equal: 10 names"), "{shown:?}");
+    assert!(shown.stdout.starts_with("equal: 10 names"), "{shown:?}");
     let strayed = home.run(&["audit", "--mapping", "AUTH_a/c", "--container", "d"]).await.exits(2);
     assert!(strayed.stderr.contains("not about container d"), "{strayed:?}");
 }
@@ -96,6 +106,11 @@ async fn all_containers_of_an_account_are_walked() {
     let shown = home.run(&["audit", "--mapping", "0123456789ab"]).await.exits(0);
     assert!(shown.stdout.contains("20 names in 2 containers"), "{shown:?}");
     assert_eq!(server.canned.asked("container: \"c2\"").len(), 1);
+    // One that is deleted meanwhile is left out.
+    *server.canned.pages.lock().unwrap() = vec![Err(Status::not_found("no container")), Ok(page("", &[]))];
+    let shown = home.run(&["audit", "--mapping", "0123456789ab"]).await.exits(0);
+    assert!(shown.stdout.contains("10 names in 1 container"), "{shown:?}");
+    assert!(shown.stdout.contains("1  containers deleted meanwhile"), "{shown:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,8 +35,10 @@ const MOST_DIFFERENCES: usize = 1_000;
 const MOST_SUSPECTS: usize = 250;
 /// Names that are looked at closer at the same time.
 const LOOKS: usize = 16;
-/// The closer look at a page takes no longer; what is left is told as pending.
-const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// A page ends within this time: the control plane waits a minute for it. What could not be looked at closer by then is told as pending.
+const LIMIT: Duration = Duration::from_secs(40);
+/// Of this, the walk takes no longer, so that there is time to look closer.
+const WALK_LIMIT: Duration = Duration::from_secs(25);
 
 /// A name that differs in the listings.
 #[derive(Debug)]
@@ -67,21 +69,26 @@ impl Auditor {
         let Some(route) = feeds.first().map(|feed| Arc::clone(&feed.route)) else {
             return Err(Refusal::NotServed);
         };
+        let started = Instant::now();
+        let (walk_until, look_until) = (started + WALK_LIMIT, started + LIMIT);
         let most = if request.max_names == 0 { PAGE } else { request.max_names.min(LARGEST_PAGE) };
         let terms = terms(&route, request.is_prefix_shared);
         let mut walk = match self.walks.take(&route, &request.start_after) {
             Some(walk) => walk,
-            None => Walk::begin(&self.servers, &route, &request.start_after).await?,
+            None => {
+                let begun = Walk::begin(&self.servers, &route, &request.start_after);
+                tokio::time::timeout_at(walk_until, begun).await.map_err(|_| too_slow())??
+            }
         };
         let mut page = Page::default();
-        let is_done = page.fill(&mut walk, &route.mapping, &terms, u64::from(most)).await?;
+        let is_done = page.fill(&mut walk, &route.mapping, &terms, u64::from(most), walk_until).await?;
         let (outline, position) = (walk.outline, walk.position.clone());
         let list_requests = std::mem::take(&mut walk.requests);
         if !is_done {
             self.walks.keep(&route, walk);
         }
         let suspects = std::mem::take(&mut page.suspects);
-        self.look(suspects, &feeds, &route, outline.policy_index, &mut page).await;
+        self.look(suspects, &feeds, &route, outline.policy_index, &mut page, look_until).await;
         page.differences.sort_by(|one, other| one.object.cmp(&other.object));
         Ok(CompareContainerResponse {
             differences: page.differences,
@@ -102,8 +109,8 @@ impl Auditor {
         route: &Arc<Route>,
         policy_index: u32,
         page: &mut Page,
+        deadline: Instant,
     ) {
-        let deadline = Instant::now() + LOOK_LIMIT;
         let looks = suspects.into_iter().map(|suspect| async move {
             let look = self.look_at(&suspect, feeds, route, policy_index);
             let second = tokio::time::timeout_at(deadline, look).await;
@@ -124,8 +131,10 @@ impl Auditor {
         policy_index: u32,
     ) -> Second {
         let name = suspect.name();
+        let mut is_done = false;
         for feed in feeds {
             if let Some((state, why)) = explain::fate(feed, name).await {
+                is_done |= state == ObjectState::Done;
                 let is_owed = matches!(
                     state,
                     ObjectState::WaitingForAge
@@ -145,7 +154,7 @@ impl Auditor {
             }
         }
         let local = match self.ask_local(route, name, policy_index).await {
-            Ok(look) => look,
+            Ok(look) => LocalLook { is_done, ..look },
             Err(why) => return pending(&why),
         };
         let row = suspect.local.as_ref().map(|row| row.modified);
@@ -160,7 +169,7 @@ impl Auditor {
                     bytes: object.length,
                     modified: object.last_modified,
                 });
-                by_remote(suspect.kind, suspect.local.as_ref(), local.is_opaque, remote.as_ref())
+                by_remote(suspect.kind, suspect.local.as_ref(), &local, remote.as_ref())
             }
             Err(error) => pending(&format!("the remote could not be asked for it: {error}")),
         }
@@ -177,15 +186,14 @@ impl Auditor {
                 head.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
             selection.is_empty() || selection.matches(&headers)
         });
-        let is_opaque = newest
-            .found
-            .as_ref()
-            .is_some_and(|head| matches!(head.kind, LocalKind::DynamicLargeObject | LocalKind::Symlink));
+        let kind = newest.found.as_ref().map(|head| head.kind);
         Ok(LocalLook {
             // Listings leave offsets out.
             written: newest.found.map(|head| head.timestamp.with_offset(0)),
             deleted: newest.deleted_at.map(|at| at.with_offset(0)),
-            is_opaque,
+            is_opaque: matches!(kind, Some(LocalKind::DynamicLargeObject | LocalKind::Symlink)),
+            is_static: kind == Some(LocalKind::StaticLargeObject),
+            is_done: false,
             is_selected,
             was_archived: newest.deleted_at.is_some_and(|at| at.offset() > 0),
             is_unsure: newest.unreachable.saturating_mul(2) >= newest.asked,
@@ -205,6 +213,10 @@ pub(super) fn terms(route: &Route, is_shared: bool) -> Terms {
         remote_delete_after: mapping.remote_delete_after,
         now: now(),
     }
+}
+
+fn too_slow() -> Refusal {
+    Refusal::Failed(format!("no page of the listings came within {} s", WALK_LIMIT.as_secs()))
 }
 
 fn pending(why: &str) -> Second {
@@ -240,6 +252,7 @@ impl Page {
         mapping: &Mapping,
         terms: &Terms,
         most: u64,
+        deadline: Instant,
     ) -> Result<bool, Refusal> {
         let started = Instant::now();
         let mut seen = 0_u64;
@@ -250,7 +263,12 @@ impl Page {
             if seen >= most || is_late || is_full {
                 return Ok(false);
             }
-            let (local, remote) = match walk.step().await? {
+            let step = match tokio::time::timeout_at(deadline, walk.step()).await {
+                Ok(step) => step?,
+                Err(_) if seen > 0 => return Ok(false),
+                Err(_) => return Err(too_slow()),
+            };
+            let (local, remote) = match step {
                 Step::Both(local, remote) => (Some(local), Some(remote)),
                 Step::Local(local) => (Some(local), None),
                 Step::Remote(remote) => (None, Some(remote)),
@@ -319,6 +337,7 @@ impl Page {
             DifferenceKind::Archived => &mut counts.archived,
             DifferenceKind::Kept => &mut counts.kept,
             DifferenceKind::Expired => &mut counts.expired,
+            DifferenceKind::NotCompared => &mut counts.not_compared,
             DifferenceKind::Pending | DifferenceKind::Unspecified => &mut counts.pending,
         };
         *count += 1;

@@ -90,6 +90,12 @@ impl<L: Named, R: Named> Merge<L, R> {
         }
     }
 
+    /// True when the next step wants no page.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !matches!((self.local.front(), self.remote.front()), (Front::Wanted, _) | (_, Front::Wanted))
+    }
+
     /// Entries that are held.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -143,7 +149,10 @@ mod tests {
         let (mut left, mut right) = (local.iter().cloned(), remote.iter().cloned());
         let (mut found, mut most) = ([Vec::new(), Vec::new(), Vec::new()], 0);
         loop {
-            match merge.step() {
+            let is_ready = merge.is_ready();
+            let step = merge.step();
+            assert_eq!(is_ready, !matches!(step, Step::Wants(_)));
+            match step {
                 Step::Both(one, other) => {
                     assert_eq!(one, other);
                     found[0].push(one);

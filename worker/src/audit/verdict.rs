@@ -74,7 +74,8 @@ pub enum First {
     Suspect(DifferenceKind),
 }
 
-/// Compares content by ETags where both are MD5s, else by sizes.
+/// Compares content by ETags where both are MD5s, else by sizes. The ETag of a multipart upload says of a plain local object only that
+/// nobody here uploaded it like that, so they differ unless a closer look at the remote object says that its ETag means nothing.
 #[must_use]
 pub fn compare(local_etag: &str, local_bytes: u64, remote_etag: Option<&str>, remote_bytes: u64) -> Match {
     if local_bytes != remote_bytes {
@@ -83,8 +84,17 @@ pub fn compare(local_etag: &str, local_bytes: u64, remote_etag: Option<&str>, re
     match (md5(local_etag), remote_etag.and_then(md5)) {
         (Some(local), Some(remote)) if local.eq_ignore_ascii_case(remote) => Match::Content,
         (Some(_), Some(_)) => Match::None,
+        (Some(_), None) if remote_etag.is_some_and(is_multipart) => Match::None,
         _ => Match::SizeOnly,
     }
+}
+
+/// The form of ETags of multipart uploads: a digest, a dash, and the number of parts.
+fn is_multipart(etag: &str) -> bool {
+    let parts = etag.trim_matches('"').split_once('-');
+    parts.is_some_and(|(digest, parts)| {
+        md5(digest).is_some() && !parts.is_empty() && parts.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// An ETag that is the MD5 of the content: large objects' and encrypted ones' are something else, and carry parameters or a dash.
@@ -126,9 +136,8 @@ pub fn first(local: Option<&ListedObject>, remote: Option<&RemoteEntry>, terms: 
             let is_expired =
                 terms.remote_delete_after.is_some_and(|after| local.modified.plus(after) < terms.now);
             match remote {
-                None if is_expired => {
-                    First::Harmless(DifferenceKind::Expired, "removed there after remote_delete_after")
-                }
+                // It may never have been there.
+                None if is_expired => First::Suspect(DifferenceKind::Expired),
                 None => First::Suspect(DifferenceKind::Missing),
                 Some(_) => First::Suspect(DifferenceKind::Different),
             }
@@ -143,8 +152,12 @@ pub struct LocalLook {
     pub written: Option<Timestamp>,
     /// Its newest tombstone.
     pub deleted: Option<Timestamp>,
-    /// A manifest or a link, whose entry in the listing says nothing of its content.
+    /// A dynamic manifest or a link, whose entry in the listing says nothing of its content.
     pub is_opaque: bool,
+    /// A static manifest: its size is that of the whole, its ETag is not an MD5 of the content.
+    pub is_static: bool,
+    /// Its row is done, as this node's cursors say.
+    pub is_done: bool,
     /// The mapping's selection wants it.
     pub is_selected: bool,
     /// Too few replicas answered.
@@ -206,6 +219,9 @@ pub fn by_local(
             pending("deleted here; the container's listing lags")
         }
         (_, None, _) => pending("no object server has it"),
+        (DifferenceKind::Expired, ..) if !look.is_done => {
+            pending("nobody here knows whether its row is done")
+        }
         (_, Some(written), Some(row)) if written > row => {
             pending("written again; the container's listing lags")
         }
@@ -219,17 +235,24 @@ pub fn by_local(
 pub fn by_remote(
     kind: DifferenceKind,
     local: Option<&ListedObject>,
-    is_opaque: bool,
+    look: &LocalLook,
     remote: Option<&RemoteLook>,
 ) -> Second {
     match (local, remote) {
         (None, None) => Second::Equal(Match::Content),
         (None, Some(_)) => Second::Is(kind, "only in the remote".to_owned()),
+        (Some(_), None) if kind == DifferenceKind::Expired => {
+            Second::Is(kind, "removed there after remote_delete_after".to_owned())
+        }
         (Some(_), None) => Second::Is(DifferenceKind::Missing, "not in the remote".to_owned()),
-        (Some(_), Some(_)) if is_opaque => Second::Equal(Match::SizeOnly),
+        (Some(_), Some(_)) if look.is_opaque => {
+            let why = "a dynamic large object or a link: listings do not tell its content";
+            Second::Is(DifferenceKind::NotCompared, why.to_owned())
+        }
         (Some(local), Some(remote)) => {
             let etag = (!remote.is_opaque).then_some(remote.etag.as_str());
-            match compare(&local.etag, local.bytes, etag, remote.bytes) {
+            let local_etag = if look.is_static { "" } else { local.etag.as_str() };
+            match compare(local_etag, local.bytes, etag, remote.bytes) {
                 Match::None if local.bytes != remote.bytes => {
                     Second::Is(DifferenceKind::Different, "the sizes differ".to_owned())
                 }
@@ -280,7 +303,9 @@ mod tests {
             (MD5, 5, Some("5D41402ABC4B2A76B9719D911017C592"), Match::Content),
             (MD5, 5, Some(OTHER), Match::None),
             (MD5, 6, Some(MD5), Match::None),
-            (MD5, 5, Some(multipart.as_str()), Match::SizeOnly),
+            (MD5, 5, Some(multipart.as_str()), Match::None),
+            (slo.as_str(), 5, Some(multipart.as_str()), Match::SizeOnly),
+            (MD5, 5, Some("CJjW-opaque"), Match::SizeOnly),
             (slo.as_str(), 5, Some(OTHER), Match::SizeOnly),
             (slo.as_str(), 6, Some(OTHER), Match::None),
             (MD5, 5, None, Match::SizeOnly),
@@ -315,15 +340,16 @@ mod tests {
         harmless(first(Some(&row), None, &late), Pending);
         harmless(first(Some(&row), Some(&key), &late), Pending);
         let short = Terms { remote_delete_after: Some(Duration::from_secs(50)), ..MIRROR };
-        harmless(first(Some(&row), None, &short), Expired);
+        suspect(first(Some(&row), None, &short), Expired);
         suspect(first(Some(&row), Some(&key), &short), Different);
     }
 
     #[test]
     fn a_lagging_listing_accuses_nobody() {
-        use DifferenceKind::{Different, Extra, Missing, Pending};
+        use DifferenceKind::{Different, Expired, Extra, Missing, Pending};
         let row = here(100).modified;
-        let sure = LocalLook { written: Some(row), is_selected: true, ..LocalLook::default() };
+        let sure = LocalLook { written: Some(row), is_selected: true, is_done: true, ..LocalLook::default() };
+        assert_eq!(by_local(Expired, Some(row), &sure, NOW), None);
         let newer = Some(row.plus(Duration::from_secs(1)));
         assert_eq!(by_local(Missing, Some(row), &sure, NOW), None);
         assert_eq!(by_local(Extra, None, &LocalLook { written: None, ..sure.clone() }, NOW), None);
@@ -336,6 +362,7 @@ mod tests {
             (Different, Some(row), LocalLook { written: newer, ..sure.clone() }),
             (Missing, Some(row), LocalLook { written: None, deleted: newer, ..sure.clone() }),
             (Missing, Some(row), LocalLook { written: None, ..sure.clone() }),
+            (Expired, Some(row), LocalLook { is_done: false, ..sure.clone() }),
         ] {
             let second = by_local(kind, row, &look, NOW);
             assert!(matches!(second, Some(Second::Is(Pending, _))), "{look:?}: {second:?}");
@@ -346,22 +373,33 @@ mod tests {
 
     #[test]
     fn the_remote_has_the_last_word() {
-        use DifferenceKind::{Different, Extra, Missing};
+        use DifferenceKind::{Different, Expired, Extra, Missing, NotCompared};
         let row = here(100);
-        let look = |etag: &str, bytes| RemoteLook { etag: etag.to_owned(), bytes, ..RemoteLook::default() };
+        let (plain, opaque) = (LocalLook::default(), LocalLook { is_opaque: true, ..LocalLook::default() });
+        let there = |etag: &str, bytes| RemoteLook { etag: etag.to_owned(), bytes, ..RemoteLook::default() };
         let is =
             |second: Second, kind| assert!(matches!(second, Second::Is(is, _) if is == kind), "{second:?}");
-        is(by_remote(Missing, Some(&row), false, None), Missing);
-        assert_eq!(by_remote(Missing, Some(&row), false, Some(&look(MD5, 5))), Second::Equal(Match::Content));
-        is(by_remote(Different, Some(&row), false, Some(&look(OTHER, 5))), Different);
-        is(by_remote(Different, Some(&row), false, Some(&look(MD5, 6))), Different);
-        let kms = RemoteLook { is_opaque: true, ..look(OTHER, 5) };
-        assert_eq!(by_remote(Different, Some(&row), false, Some(&kms)), Second::Equal(Match::SizeOnly));
-        assert_eq!(
-            by_remote(Different, Some(&row), true, Some(&look(OTHER, 99))),
-            Second::Equal(Match::SizeOnly)
-        );
-        is(by_remote(Extra, None, false, Some(&look(OTHER, 5))), Extra);
-        assert_eq!(by_remote(Extra, None, false, None), Second::Equal(Match::Content));
+        let judge =
+            |kind, look, remote: Option<RemoteLook>| by_remote(kind, Some(&row), look, remote.as_ref());
+        is(judge(Missing, &plain, None), Missing);
+        is(judge(Expired, &plain, None), Expired);
+        assert_eq!(judge(Expired, &plain, Some(there(MD5, 5))), Second::Equal(Match::Content));
+        is(judge(Expired, &plain, Some(there(OTHER, 5))), Different);
+        assert_eq!(judge(Missing, &plain, Some(there(MD5, 5))), Second::Equal(Match::Content));
+        is(judge(Different, &plain, Some(there(OTHER, 5))), Different);
+        is(judge(Different, &plain, Some(there(MD5, 6))), Different);
+        let multipart = format!("{OTHER}-3");
+        is(judge(Different, &plain, Some(there(&multipart, 5))), Different);
+        for etag in [OTHER, &multipart] {
+            let kms = RemoteLook { is_opaque: true, ..there(etag, 5) };
+            assert_eq!(judge(Different, &plain, Some(kms)), Second::Equal(Match::SizeOnly));
+        }
+        is(judge(Different, &opaque, Some(there(OTHER, 99))), NotCompared);
+        is(judge(Missing, &opaque, None), Missing);
+        let slo = LocalLook { is_static: true, ..LocalLook::default() };
+        assert_eq!(judge(Different, &slo, Some(there(&multipart, 5))), Second::Equal(Match::SizeOnly));
+        is(judge(Different, &slo, Some(there(&multipart, 6))), Different);
+        is(by_remote(Extra, None, &plain, Some(&there(OTHER, 5))), Extra);
+        assert_eq!(by_remote(Extra, None, &plain, None), Second::Equal(Match::Content));
     }
 }

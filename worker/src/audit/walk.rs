@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use swift_s3_policy::KeyMapping;
 use swift_s3_store::ObjectStore;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -75,13 +76,16 @@ impl Walk {
     /// True when the next step needs no waiting.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.merge.held() > 0
+        self.merge.is_ready()
     }
 
     /// The next name, or [`Step::End`]; never [`Step::Wants`].
     ///
     /// # Errors
     /// When a listing fails. The walk is then of no further use.
+    ///
+    /// # Cancel safety
+    /// May be dropped while it waits; nothing is lost.
     pub async fn step(&mut self) -> Result<Step<ListedObject, RemoteEntry>, Refusal> {
         loop {
             match self.merge.step() {
@@ -180,6 +184,10 @@ async fn remote_page(
     let is_last = !page.truncated || page.entries.is_empty();
     if let Some(last) = page.entries.last() {
         *start = Some(last.key.clone());
+        let is_manifests = page.entries.iter().all(|entry| route.keys.is_manifest_key(&entry.key));
+        if is_manifests && let Some(behind) = behind_manifests(&route.keys, &last.key) {
+            *start = Some(behind);
+        }
     }
     let of_container = page.entries.into_iter().filter_map(|entry| {
         if route.keys.is_manifest_key(&entry.key) {
@@ -189,6 +197,14 @@ async fn remote_page(
         Some(RemoteEntry { name, etag: entry.etag, bytes: entry.length })
     });
     Ok((of_container.collect(), is_last))
+}
+
+/// Where the companions of large objects end: with a custom prefix those of all its containers lie among the objects, and there may be
+/// more of them than of these. Names of objects that have a companion's beginning are passed over too; a closer look finds them.
+fn behind_manifests(keys: &KeyMapping, last: &str) -> Option<String> {
+    // They are called by digests in lower-case hexadecimal digits.
+    let behind = format!("{}f~", keys.manifest_prefix()?);
+    (behind.as_str() > last).then_some(behind)
 }
 
 /// Walks that wait for their next question.
@@ -223,5 +239,25 @@ impl Walks {
             kept.remove(0);
         }
         kept.push(Kept { route: Arc::clone(route), walk, at: Instant::now() });
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn companions_are_passed_over_and_nothing_behind_them() {
+        let keys = KeyMapping::new("a", "c", Some("p"));
+        let companion = keys.manifest_key("o").unwrap();
+        let behind = behind_manifests(&keys, &companion).unwrap();
+        for object in ["o", "another", "~"] {
+            assert!(keys.manifest_key(object).unwrap() < behind);
+        }
+        for object in ["\u{e9}", "o", ".manifests/g", ".manifestsa"] {
+            assert!(keys.object_key(object) > behind, "{object}");
+        }
+        assert_eq!(behind_manifests(&keys, "p/.manifests/g"), None, "never back");
     }
 }

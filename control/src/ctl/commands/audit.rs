@@ -83,7 +83,7 @@ async fn audit(
     }
     show::summary(&state, output)?;
     if !arguments.repair {
-        return Ok(if state.counts().errors() > 0 { Exit::Refused } else { Exit::Done });
+        return Ok(state.counts().exit(state.counts().errors()));
     }
     repair::run(&server, arguments, &state, &mut names, output).await
 }
@@ -174,10 +174,20 @@ async fn walk_container(
             max_names,
             ..CompareContainerRequest::default()
         };
-        let page = retrying(async || {
+        let asked = retrying(async || {
             server.call("compare the container", server.audit().compare_container(request.clone())).await
         })
-        .await?;
+        .await;
+        let page = match asked {
+            // Of all containers of an account, one may be deleted before its turn, or while it is compared.
+            Err(failure) if failure.code() == Some(Code::NotFound) && state.place().only.is_none() => {
+                progress.clear();
+                tell(&format!("{} is gone: {}", state.label(), failure.what()));
+                state.skip();
+                return state.save(names.sync()?);
+            }
+            page => page?,
+        };
         if !page.is_done && page.next_start_after <= request.start_after {
             return Err(
                 Failure::failed("the server gave the same page twice").hint("upgrade swift-s3-control")
@@ -221,7 +231,7 @@ fn is_repairable(kind: DifferenceKind) -> bool {
 }
 
 /// Asks again while no worker answers: one that restarts is back soon.
-async fn retrying<T>(mut ask: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) async fn retrying<T>(mut ask: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
     let mut pauses = PAUSES.iter();
     loop {
         match ask().await {

@@ -31,7 +31,7 @@ pub(super) async fn run(
     let deletes = if arguments.delete_extra { counts.extra } else { 0 };
     if copies + deletes == 0 {
         tell("nothing to repair");
-        return Ok(if counts.errors() > 0 { Exit::Refused } else { Exit::Done });
+        return Ok(counts.exit(counts.errors()));
     }
     tell(&format!(
         "repair: {} handled again ({}), {} removed from the remote; about {} to the remote",
@@ -215,6 +215,6 @@ impl Tally {
                 "repair": { "outcomes": self.by_outcome, "bytes": self.bytes, "left": left }
             }))?;
         }
-        Ok(if left > 0 { Exit::Refused } else { Exit::Done })
+        Ok(counts.exit(left))
     }
 }

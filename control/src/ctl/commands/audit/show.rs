@@ -4,7 +4,7 @@ use serde_json::json;
 use swift_s3_proto::v1::{CompareContainerResponse, Difference, DifferenceKind};
 
 use super::state::State;
-use crate::ctl::failure::Failure;
+use crate::ctl::failure::{Exit, Failure};
 use crate::ctl::json;
 use crate::ctl::output::{Format, Output, csv_line};
 use crate::ctl::table::Tone;
@@ -32,6 +32,7 @@ fn word(kind: DifferenceKind) -> (&'static str, Tone) {
         DifferenceKind::Kept => ("kept", Tone::Plain),
         DifferenceKind::Expired => ("expired", Tone::Plain),
         DifferenceKind::Pending => ("pending", Tone::Odd),
+        DifferenceKind::NotCompared => ("uncompared", Tone::Odd),
     }
 }
 
@@ -96,13 +97,14 @@ pub(super) fn summary(state: &State, output: &mut Output) -> Result<(), Failure>
         Format::Json | Format::Jsonl => {
             let mut value = serde_json::to_value(counts).unwrap_or_default();
             if let Some(fields) = value.as_object_mut() {
-                fields.insert("is_equal".to_owned(), (counts.errors() == 0).into());
+                fields.insert("is_equal".to_owned(), (counts.exit(counts.errors()) == Exit::Done).into());
             }
             output.json_line(&json!({ "mapping_id": state.place().mapping_id, "summary": value }))
         }
         Format::Csv => Ok(()),
         Format::Table => {
             let verdict = match counts.errors() {
+                0 if counts.unproven() > 0 => Tone::Odd.paint("not proven equal", output.colours()),
                 0 => Tone::Good.paint("equal", output.colours()),
                 errors => Tone::Bad.paint(&count(errors, "difference"), output.colours()),
             };
@@ -123,6 +125,8 @@ pub(super) fn summary(state: &State, output: &mut Output) -> Result<(), Failure>
                 ("kept", counts.kept),
                 ("expired", counts.expired),
                 ("pending", counts.pending),
+                ("not compared", counts.not_compared),
+                ("containers deleted meanwhile", counts.gone),
                 ("left out by the mapping", counts.excluded),
             ] {
                 if number > 0 || matches!(what, "equal" | "missing" | "different" | "extra") {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use swift_s3_proto::v1::{CompareCounts, Difference, DifferenceKind};
 
-use crate::ctl::failure::Failure;
+use crate::ctl::failure::{Exit, Failure};
 
 /// No state is longer; a wrong path may be.
 const MAX_STATE_BYTES: u64 = 1 << 20;
@@ -42,12 +42,31 @@ pub(super) struct Counts {
     pub(super) bytes: u64,
     pub(super) bytes_to_repair: u64,
     pub(super) list_requests: u64,
+    #[serde(default)]
+    pub(super) not_compared: u64,
+    /// Containers that were deleted before they were compared.
+    #[serde(default)]
+    pub(super) gone: u64,
 }
 
 impl Counts {
     /// What makes the two sides unequal.
     pub(super) fn errors(&self) -> u64 {
         self.missing + self.different + self.extra
+    }
+
+    /// What may be unequal, for all that was seen.
+    pub(super) fn unproven(&self) -> u64 {
+        self.pending + self.not_compared
+    }
+
+    /// How a command ends that leaves `left` differences.
+    pub(super) fn exit(&self, left: u64) -> Exit {
+        match (left, self.unproven()) {
+            (0, 0) => Exit::Done,
+            (0, _) => Exit::Unproven,
+            _ => Exit::Refused,
+        }
     }
 }
 
@@ -171,6 +190,13 @@ impl State {
         self.saved.is_done = self.saved.place.only.is_some();
     }
 
+    /// The container is gone; there is nothing to compare.
+    pub(super) fn skip(&mut self) {
+        self.saved.is_inside = false;
+        self.saved.start_after.clear();
+        self.saved.counts.gone += 1;
+    }
+
     pub(super) fn add(&mut self, page: &CompareCounts, list_requests: u64) {
         let counts = &mut self.saved.counts;
         for (sum, more) in [
@@ -185,6 +211,7 @@ impl State {
             (&mut counts.kept, page.kept),
             (&mut counts.expired, page.expired),
             (&mut counts.pending, page.pending),
+            (&mut counts.not_compared, page.not_compared),
             (&mut counts.bytes, page.bytes),
             (&mut counts.bytes_to_repair, page.bytes_to_repair),
             (&mut counts.list_requests, list_requests),
