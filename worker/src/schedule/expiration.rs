@@ -219,7 +219,10 @@ mod tests {
                 "remote_delete_after": 864_000}),
         ];
         for (key, value) in second {
-            mappings[1][*key] = value.clone();
+            match value {
+                Value::Null => drop(mappings[1].as_object_mut().unwrap().remove(*key)),
+                value => mappings[1][*key] = value.clone(),
+            }
         }
         let document = json!({ "containers": mappings }).to_string();
         let config = swift_s3_policy::parse_document(&document).unwrap().config;
