@@ -442,7 +442,9 @@ async fn the_only_copy_of_an_archived_segment_is_not_overwritten() -> Result<()>
 #[tokio::test]
 async fn empty_segments_are_left_out_of_a_static_copy() -> Result<()> {
     let pair = Pair::mapped(|mapping| mapping.set("convert_dlo", true)).await?;
-    pair.put_segments("c_segments", "d/", &[10, 0, 20]).await?;
+    pair.put_segments("c_segments", "d/", &[10, 20]).await?;
+    let empty = [("Content-Length", "0")];
+    pair.site.swift.put_object("c_segments", "d/000000-empty", "", &empty).await?;
     let headers = [("X-Object-Manifest", "c_segments/d/"), ("Content-Length", "0")];
     pair.site.swift.put_object("c", "o", "", &headers).await?;
     pair.sync().await?;
@@ -468,5 +470,21 @@ async fn a_dynamic_large_object_over_a_container_that_is_archived_is_set_aside()
         "not a copy that lacks what was archived"
     );
     assert_eq!(pair.site.swift.get_object("c", "o").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn segments_are_found_in_the_shards_of_their_container() -> Result<()> {
+    let pair =
+        Pair::mapped(|mapping| mapping.set("retain_local", false).set("propagate_delete", false)).await?;
+    pair.put_segments("parts", "d/", &[10; 9]).await?;
+    crate::follows_shards::shard(&pair.site, "parts", 3).await?;
+    let headers = [("X-Object-Manifest", "parts/d/"), ("Content-Length", "0")];
+    pair.site.swift.put_object("c", "o", "", &headers).await?;
+    let before = pair.local("o").await?;
+    assert_eq!(before.body.len(), 90);
+    pair.sync().await?;
+    assert_eq!(pair.copy("o").await?.body, before.body);
+    assert_eq!(pair.site.swift.get_object("c", "o").await?.status, 404);
     Ok(())
 }
