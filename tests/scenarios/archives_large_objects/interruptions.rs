@@ -7,6 +7,10 @@ use swift_s3_tests::wait;
 
 use super::*;
 
+/// The same while it sends one, before the remote holds it.
+const PLACES_BEFORE: [&str; 5] =
+    ["upload begun", "part sent", "part sent:2", "companion written", "upload completed"];
+
 /// Every place where the worker may be killed while it archives a static large object, in their order.
 const PLACES: [&str; 6] = [
     "large object proven",
@@ -35,6 +39,31 @@ async fn a_kill_at_any_step_of_archiving_loses_nothing() -> Result<()> {
         expect_remote(&site, place, &content).await?;
         ensure!(names(&site.swift, "s").await?.is_empty(), "{place:?}");
         expect_parked(&site, "c", &[])?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kill_at_any_step_of_sending_leaves_the_local_copy_and_no_upload_behind() -> Result<()> {
+    let site = archive(S3ServerKind::Memory).await?;
+    for place in PLACES_BEFORE {
+        let content = put_segments(&site.swift, &["1", "2", "3"]).await?;
+        put_slo(&site.swift, "c", place, &["1", "2", "3"]).await?;
+        let mut killed = false;
+        for worker in &site.workers {
+            // Whoever comes later may end what the first one began.
+            let outcome = worker.run(&["--once"], &[("SWIFT_S3_SYNC_KILL_AT", place)]).await?;
+            if outcome.code != 0 {
+                killed = true;
+                break;
+            }
+        }
+        ensure!(killed, "no worker reached {place:?}");
+        expect_local(&site.swift, "c", place, &content).await?;
+        site.sync().await?;
+        expect_gone(&site, place).await?;
+        expect_remote(&site, place, &content).await?;
+        ensure!(names(&site.swift, "s").await?.is_empty(), "{place:?}");
     }
     Ok(())
 }

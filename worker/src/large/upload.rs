@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use super::content::{Observed, content};
 use super::{Large, PARTS_OF_ONE};
+use crate::failpoint;
 use crate::reason::{Failure, Reason};
 use crate::transfer::{QUICK_RETRIES, Trouble};
 
@@ -73,6 +74,7 @@ impl Upload<'_> {
             Some((id, stored)) => (id, Some(stored)),
             None => (multipart.create(self.key, self.new).await?, None),
         };
+        failpoint::reached("upload begun");
         let resumed = stored.is_some();
         let stored = stored.unwrap_or_default();
         let sent = self.send_all(multipart, &upload_id, &stored).await;
@@ -111,6 +113,7 @@ impl Upload<'_> {
             }
             let Some(sent) = sending.next().await else { return Ok(md5s) };
             md5s.push(sent?);
+            failpoint::reached("part sent");
         }
     }
 
@@ -135,6 +138,7 @@ impl Upload<'_> {
                 return Err(trouble);
             }
         };
+        failpoint::reached("upload completed");
         check_assembled(&filled.etag, &receipt)
     }
 

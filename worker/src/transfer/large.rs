@@ -23,6 +23,7 @@ use super::{
     segment_reason, selected, stored_after,
 };
 use crate::decide::{Remote, unfit_key};
+use crate::failpoint;
 use crate::large::content::{Observed, content};
 use crate::large::lane::LARGE_FROM;
 use crate::large::upload::Upload;
@@ -278,6 +279,7 @@ impl Transfer {
             storage_class: None,
         };
         carrying.route.store.put(&carrying.companion_key, put).await?;
+        failpoint::reached("companion written");
         Ok(())
     }
 

@@ -11,7 +11,7 @@ mod carry;
 mod control;
 
 const HELP: &str = "\
-swift-bench [carry|control|audit] [--names N] [--objects N] [--large N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
+swift-bench [carry|control|audit] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
 
   carry           only what the worker carries
   control         only the control plane; needs neither Swift nor S3
@@ -20,6 +20,7 @@ swift-bench [carry|control|audit] [--names N] [--objects N] [--large N] [--conta
   --names N       names in the container that is compared (100000)
   --objects N     small objects of 1 KiB (10000)
   --large N       large objects of 64 MiB (12)
+  --segments N    segments of 64 MiB of one static large object (20)
   --containers N  containers watched by the idle worker (1000)
   --changes N     single changes whose way to S3 is timed (200)
   --no-rclone     leave rclone out
@@ -39,6 +40,7 @@ struct Arguments {
     part: Part,
     objects: usize,
     large: usize,
+    segments: usize,
     containers: usize,
     changes: usize,
     rclone: bool,
@@ -51,6 +53,7 @@ fn arguments() -> Result<Option<Arguments>> {
         part: Part::All,
         objects: 10_000,
         large: 12,
+        segments: 20,
         containers: 1_000,
         changes: 200,
         rclone: true,
@@ -67,6 +70,7 @@ fn arguments() -> Result<Option<Arguments>> {
             "--names" => parsed.names = number()?,
             "--objects" => parsed.objects = number()?,
             "--large" => parsed.large = number()?,
+            "--segments" => parsed.segments = number()?,
             "--containers" => parsed.containers = number()?,
             "--changes" => parsed.changes = number()?,
             "--no-rclone" => parsed.rclone = false,
