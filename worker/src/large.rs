@@ -5,14 +5,12 @@
 //! | [`segments`] | opens what a manifest names, loads nested manifests |
 //! | [`content`] | streams pieces of local objects, one after the other, each opened when its turn comes |
 //! | [`listing`] | lists the segments of dynamic objects |
-//! | [`companions`] | remembers where there are companions |
 //! | [`lane`] | keeps small objects moving beside large ones |
 //! | [`upload`] | drives an upload in parts: bounded, resumable, checked |
 //! | [`verdict`] | says whether the remote has it already |
 //!
 //! [`crate::transfer`] decides what is done with them. Nothing here removes anything local.
 
-pub(crate) mod companions;
 pub(crate) mod content;
 pub(crate) mod lane;
 mod listing;
@@ -24,7 +22,6 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use companions::Companions;
 use segments::Segments;
 
 /// Parts of one object in flight: enough to keep a remote busy whose every part waits for a round trip and a digest, and few enough that
@@ -38,8 +35,6 @@ const PARTS_OF_ALL: usize = 16;
 pub(crate) struct Large {
     /// The local side.
     pub segments: Segments,
-    /// Where companions are.
-    pub companions: Companions,
     /// Bounds parts in flight.
     pub parts: Arc<Semaphore>,
     /// Bounds objects in flight in the lane of large ones.
@@ -51,7 +46,6 @@ impl Large {
     pub(crate) fn new(segments: Segments) -> Self {
         Self {
             segments,
-            companions: Companions::default(),
             parts: Arc::new(Semaphore::new(PARTS_OF_ALL)),
             objects: Arc::new(Semaphore::new(PARTS_OF_ALL / PARTS_OF_ONE)),
         }

@@ -74,6 +74,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn table_of_large_objects() {
         let slo = ("x-static-large-object", "True");
         let classic = metadata(&[slo, ("color", "red")]);

@@ -262,9 +262,6 @@ impl Transfer {
     }
 
     async fn put_companion(&self, carrying: &Carrying<'_>) -> Result<(), Trouble> {
-        if let Some(prefix) = carrying.route.keys.manifest_prefix() {
-            self.large.companions.expect(carrying.route.mapping.remote.bucket(), prefix);
-        }
         let json = &carrying.source.companion;
         let md5: [u8; 16] = Md5::digest(json).into();
         let put = PutObject {
@@ -304,24 +301,18 @@ impl Transfer {
         Ok(())
     }
 
-    /// Before a plain object is written: the companion of a large one that it replaces goes. `remote` is the metadata of what is there, if
-    /// the remote was asked. As long as the large object is there, the companion is known to be owed.
+    /// Before a plain object is written: the companion of a large one that it replaces goes. `remote` is the metadata of what is there.
+    ///
+    /// Where the remote was not asked, because the write is new, a companion may stay behind: nobody reads it without the marks of a large
+    /// object, it goes when the object is deleted, and looking for it would cost a request for every new object.
     pub(super) async fn forget_companion(
         &self,
         route: &Route,
         row: &Row,
         remote: Option<&RemoteMetadata>,
     ) -> Result<(), Trouble> {
-        let Some((prefix, key)) = route.keys.manifest_prefix().zip(route.keys.manifest_key(&row.name)) else {
-            return Ok(());
-        };
-        let stale = match remote {
-            Some(remote) => [SLO_MARKER, DLO_MARKER].iter().any(|marker| remote.user.contains_key(*marker)),
-            None => {
-                let bucket = route.mapping.remote.bucket();
-                self.large.companions.may_exist(&*route.store, bucket, prefix).await
-            }
-        };
+        let (Some(remote), Some(key)) = (remote, route.keys.manifest_key(&row.name)) else { return Ok(()) };
+        let stale = [SLO_MARKER, DLO_MARKER].iter().any(|marker| remote.user.contains_key(*marker));
         if stale && unfit_key(&key).is_none() {
             route.store.delete(&key).await?;
         }

@@ -35,12 +35,7 @@ impl Transfer {
                 LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
                     self.copy_large(route, row, &key, object, hint).boxed().await
                 }
-                LocalKind::Plain | LocalKind::Symlink => {
-                    if *hint == Hint::Fresh {
-                        self.forget_companion(route, row, None).await?;
-                    }
-                    self.put(route, row, &key, object, hint).await
-                }
+                LocalKind::Plain | LocalKind::Symlink => self.put(route, row, &key, object, hint).await,
             };
         }
         let head = self.head_object(route, row).await?;
