@@ -96,7 +96,7 @@ async fn each_node_carries_its_share_and_verification_uploads_nothing_twice() ->
     site.sync().await?;
     let spent = site.s3.requests().await?.since(&before);
     assert_eq!((spent.of(Operation::Put), spent.of(Operation::Head)), (0, 0), "{spent}");
-    assert!(spent.total() <= 3, "{spent}");
+    assert!(spent.about_objects() <= 3, "{spent}");
     Ok(())
 }
 
@@ -114,7 +114,7 @@ async fn a_new_object_costs_one_request_on_three_running_nodes() -> Result<()> {
         assert_eq!(worker.stop().await?, 0);
     }
     let spent = site.faults.requests();
-    assert_eq!((spent.of(Operation::Put), spent.total()), (30, 30), "{spent}");
+    assert_eq!((spent.of(Operation::Put), spent.about_objects()), (30, 30), "{spent}");
     Ok(())
 }
 
@@ -306,7 +306,11 @@ async fn two_mappings_of_one_container_both_complete() -> Result<()> {
     site.sync().await?;
     let before = site.s3.requests().await?;
     site.sync().await?;
-    assert_eq!(site.s3.requests().await?.since(&before).total(), 0, "each remembers its own progress");
+    assert_eq!(
+        site.s3.requests().await?.since(&before).about_objects(),
+        0,
+        "each remembers its own progress"
+    );
     site.swift.delete_object("c", "o00").await?;
     site.sync().await?;
     site.expect_equal("c").await?;

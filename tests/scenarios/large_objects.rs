@@ -3,6 +3,7 @@
 mod changes;
 mod dynamic;
 mod faults;
+mod lanes;
 mod layouts;
 
 use std::collections::BTreeMap;

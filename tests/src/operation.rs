@@ -138,6 +138,11 @@ impl RequestCounts {
         self.0.get(&operation).copied().unwrap_or_default()
     }
 
+    /// Requests about objects: all but those about the bucket's lifecycle rules, which a worker looks at once after a start.
+    pub fn about_objects(&self) -> u64 {
+        self.total() - self.of(Operation::Lifecycle)
+    }
+
     /// All together.
     pub fn total(&self) -> u64 {
         self.0.values().sum()

@@ -71,18 +71,24 @@ impl Transfer {
         if sent.kind == LocalKind::DynamicLargeObject {
             let is_gone = self.remove(route, &name, at, &proof).await?;
             if is_gone {
-                self.remove_dynamic_segments(route, row, sent, carried).await;
+                self.remove_remaining_segments(route, row, sent, carried).await;
             }
             return Ok(is_gone);
         }
         let tally = self.remove_segments(route, row, sent, carried).await?;
         tally.tell(route, row);
         failpoint::reached("segments removed");
-        self.remove(route, &name, at, &proof).await
+        let is_gone = self.remove(route, &name, at, &proof).await?;
+        if is_gone && tally.needed > 0 {
+            // Two large objects that are archived at the same time keep their common segments for each other: once both manifests are
+            // gone, whoever looks last sees that.
+            self.remove_remaining_segments(route, row, sent, carried).await;
+        }
+        Ok(is_gone)
     }
 
-    /// Removes the segments of a dynamic large object whose manifest is gone: what remains of a failure stays as plain objects.
-    async fn remove_dynamic_segments(
+    /// Removes what is left of the segments of a large object whose manifest is gone: what remains of a failure stays as plain objects.
+    async fn remove_remaining_segments(
         &self,
         route: &Route,
         row: &Row,
