@@ -148,6 +148,7 @@ fn every_call_of_the_contract_has_a_role() {
     assert_eq!(
         of(Need::Operator),
         [
+            "AuditService/RepairObjects",
             "ConfigService/ApplyConfig",
             "ConfigService/RollbackConfig",
             "StatusService/RetryFailures",

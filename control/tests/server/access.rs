@@ -233,7 +233,7 @@ fn certificates_that_do_not_fit_are_refused_with_their_file_named() {
 async fn reflection_tells_the_whole_contract() {
     use prost_reflect::DescriptorPool;
     let pool = DescriptorPool::decode(swift_s3_proto::FILE_DESCRIPTOR_SET).unwrap();
-    assert_eq!(pool.services().count(), 4);
+    assert_eq!(pool.services().count(), 5);
     let server = Server::start().await;
     // Both versions are there: any grpcurl finds one of them.
     for path in ["/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"] {

@@ -243,7 +243,7 @@ mod tests {
             ("custom_prefix", json!("p")),
             ("remote_delete_after", Value::Null),
         ] {
-            assert!(!keeps(&[other.clone()]), "{other:?}");
+            assert!(!keeps(std::slice::from_ref(&other)), "{other:?}");
         }
     }
 }

@@ -101,7 +101,7 @@ fn wrong_settings_are_named() {
         ("control = 'a:1'", "http://HOST:PORT"),
         ("control = 'http://a:1/path'", "http://HOST:PORT"),
         ("control = 'ftp://a:1'", "http://HOST:PORT"),
-        ("output = 'yaml'", "table, json or jsonl"),
+        ("output = 'yaml'", "table, json, jsonl or csv"),
         ("client_cert = 'a.pem'", "--client-key"),
         ("token_file = 'absent'", "absent"),
     ] {
