@@ -64,11 +64,45 @@ fn save_change(
     feed: &FeedProgress,
     now_ms: i64,
 ) -> Result<i64, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE progress SET mapping_id = ?3, account = ?4, container = ?5, node_id = ?6, cursors = ?7,
+    let sql = "UPDATE progress SET mapping_id = ?3, account = ?4, container = ?5, node_id = ?6, cursors = ?7,
              replicas = ?8, nodes = ?9, delete_valve = ?10, updated_at = ?11
-         WHERE mapping_identity = ?1 AND database_id = ?2 RETURNING feed",
-    )?;
+         WHERE mapping_identity = ?1 AND database_id = ?2 RETURNING feed";
+    write_feed(connection, sql, node_id, key, feed, now_ms)?.ok_or_else(|| StoreError::Unknown {
+        account: feed.account.clone(),
+        container: feed.container.clone(),
+        database_id: key.database_id.clone(),
+    })
+}
+
+fn save_all(
+    connection: &Connection,
+    node_id: &str,
+    key: &FeedKey,
+    feed: &FeedProgress,
+    now_ms: i64,
+) -> Result<i64, StoreError> {
+    let sql = "INSERT INTO progress (mapping_identity, database_id, mapping_id, account, container, node_id,
+             cursors, replicas, nodes, delete_valve, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (mapping_identity, database_id) DO UPDATE SET
+             mapping_id = excluded.mapping_id, account = excluded.account, container = excluded.container,
+             node_id = excluded.node_id, cursors = excluded.cursors, replicas = excluded.replicas,
+             nodes = excluded.nodes, delete_valve = excluded.delete_valve, updated_at = excluded.updated_at
+         RETURNING feed";
+    let saved = write_feed(connection, sql, node_id, key, feed, now_ms)?;
+    saved.ok_or_else(|| refused(rusqlite::Error::QueryReturnedNoRows))
+}
+
+/// Runs a statement whose eleven parameters are the columns in the order of the table; answers the feed's number if a row was written.
+fn write_feed(
+    connection: &Connection,
+    sql: &str,
+    node_id: &str,
+    key: &FeedKey,
+    feed: &FeedProgress,
+    now_ms: i64,
+) -> Result<Option<i64>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
     let saved = statement.query_row(
         params![
             key.mapping_identity,
@@ -85,48 +119,7 @@ fn save_change(
         ],
         |row| row.get(0),
     );
-    saved.optional().map_err(refused)?.ok_or_else(|| StoreError::Unknown {
-        account: feed.account.clone(),
-        container: feed.container.clone(),
-        database_id: key.database_id.clone(),
-    })
-}
-
-fn save_all(
-    connection: &Connection,
-    node_id: &str,
-    key: &FeedKey,
-    feed: &FeedProgress,
-    now_ms: i64,
-) -> Result<i64, StoreError> {
-    let (cursors, replicas) = (json(&feed.cursors)?, json(&feed.replicas)?);
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO progress (mapping_identity, database_id, mapping_id, account, container, node_id,
-             cursors, replicas, nodes, delete_valve, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (mapping_identity, database_id) DO UPDATE SET
-             mapping_id = excluded.mapping_id, account = excluded.account, container = excluded.container,
-             node_id = excluded.node_id, cursors = excluded.cursors, replicas = excluded.replicas,
-             nodes = excluded.nodes, delete_valve = excluded.delete_valve, updated_at = excluded.updated_at
-         RETURNING feed",
-    )?;
-    let saved = statement.query_row(
-        params![
-            key.mapping_identity,
-            key.database_id,
-            feed.mapping_id,
-            feed.account,
-            feed.container,
-            node_id,
-            cursors,
-            replicas,
-            feed.nodes,
-            feed.delete_valve,
-            now_ms
-        ],
-        |row| row.get(0),
-    );
-    saved.map_err(refused)
+    saved.optional().map_err(refused)
 }
 
 /// How many rows of the feed are set aside then.
