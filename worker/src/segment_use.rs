@@ -28,8 +28,6 @@ use crate::transfer::CarriedSegment;
 use known::Known;
 use look::{Look, Question};
 
-pub(crate) use look::split_manifest;
-
 /// What is known of accounts is kept for this many: each may take 40 MiB.
 const MAX_ACCOUNTS: usize = 4;
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use percent_encoding::percent_decode;
 use serde::Deserialize;
+use swift_s3_policy::large_object::dlo_source;
 
 use super::known::{Known, NameHash, name_hash};
 use crate::reason::{Failure, Reason};
@@ -176,7 +176,7 @@ impl Look {
     async fn read_prefix(&self, name: &ObjectName<'_>) -> Result<Option<(String, String)>, Failure> {
         let newest = self.newest(name).await?;
         let manifest = newest.found.as_ref().and_then(|head| head.header("x-object-manifest"));
-        Ok(manifest.and_then(split_manifest))
+        Ok(manifest.and_then(dlo_source))
     }
 
     async fn newest(&self, name: &ObjectName<'_>) -> Result<Newest, Failure> {
@@ -212,13 +212,6 @@ fn shape(entry: &ReplicaEntry) -> Shape<'_> {
     } else {
         Shape::Other
     }
-}
-
-/// Container and prefix of an `X-Object-Manifest`, which clients may have percent-encoded.
-pub(crate) fn split_manifest(value: &[u8]) -> Option<(String, String)> {
-    let value = percent_decode(value).decode_utf8_lossy();
-    let (container, prefix) = value.trim_start_matches('/').split_once('/')?;
-    Some((container.to_owned(), prefix.to_owned()))
 }
 
 #[derive(Deserialize)]
@@ -364,7 +357,7 @@ mod tests {
             br#"[{"name": "/s/a b", "bytes": 1, "hash": "x"}, {"data": "aGk="}, {"name": "/s/\u00e9/2"}]"#;
         assert_eq!(names_in(text).unwrap(), [name_hash("s", "a b"), name_hash("s", "\u{e9}/2")]);
         assert!(names_in(b"{}").is_err());
-        assert_eq!(split_manifest(b"s/a%20b/"), Some(("s".to_owned(), "a b/".to_owned())));
-        assert_eq!(split_manifest(b"nothing"), None);
+        assert_eq!(dlo_source(b"s/a%20b/"), Some(("s".to_owned(), "a b/".to_owned())));
+        assert_eq!(dlo_source(b"nothing"), None);
     }
 }

@@ -120,7 +120,7 @@ impl Transfer {
             Err(Trouble::Row(Failure::new(Reason::LocalStale, message)))
         };
         let Some((container, prefix)) =
-            sent.header("x-object-manifest").and_then(crate::segment_use::split_manifest)
+            sent.header("x-object-manifest").and_then(swift_s3_policy::large_object::dlo_source)
         else {
             return refuse("its X-Object-Manifest cannot be understood".to_owned());
         };
