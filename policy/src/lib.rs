@@ -9,6 +9,7 @@
 //! | [`segments`] | which containers hold segments of large objects, by their names |
 //! | [`swift_layout`] | how objects, segments and containers lie on another Swift cluster |
 //! | [`selection`], [`exclude`] | which objects a mapping is about |
+//! | [`restored`] | how objects that come back from a remote are dated and marked |
 //! | [`large_object`] | what a large object consists of, its parts on the remote, and its companion |
 //! | [`lifecycle`] | what to do with a bucket's expiration rules |
 //! | [`metric_name`] | the StatsD names that dashboards already use |
@@ -30,6 +31,7 @@ pub mod mapping;
 pub mod metadata_mapping;
 pub mod metric_name;
 pub mod remote;
+pub mod restored;
 mod rfc2047;
 pub mod secret;
 pub mod segments;
@@ -56,6 +58,7 @@ pub use metadata_mapping::{
 };
 pub use metric_name::statsd_name;
 pub use remote::{Addressing, ArchivedMetadata, Remote, S3Remote, SwiftAuth, SwiftRemote};
+pub use restored::{RESTORED_HEADER, SHUNT_BYPASS_HEADER, restore_timestamp, restored_at};
 pub use secret::{CredentialSource, Secret, SecretSource};
 pub use segments::holds_segments;
 pub use selection::SelectionCriteria;

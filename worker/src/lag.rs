@@ -134,8 +134,11 @@ impl<'a> Measure<'a> {
                 if !row.deleted {
                     backlog.bytes = backlog.bytes.saturating_add(row.size);
                 }
-                let due = row.timestamps.metadata.plus(lane.minimum_age);
-                backlog.seconds = backlog.seconds.max(self.now.since(due).as_secs_f64());
+                // A restored object has the time of the write that was archived, which says nothing of when its row came.
+                if row.timestamps.metadata.offset() == 0 {
+                    let due = row.timestamps.metadata.plus(lane.minimum_age);
+                    backlog.seconds = backlog.seconds.max(self.now.since(due).as_secs_f64());
+                }
             }
             Verdict::WaitUntil(_) | Verdict::Defer(_) => backlog.rows_waiting += 1,
         }
@@ -265,6 +268,15 @@ mod tests {
         assert_eq!(counted(&excluded, &[0], 1, 0, false, &[row(1, "tmp1", 9, false)]), Backlog::default());
         let keeping = mapping(r#","propagate_delete":false"#);
         assert_eq!(counted(&keeping, &[0], 1, 0, false, &[row(1, "a", 9, true)]), Backlog::default());
+    }
+
+    #[test]
+    fn the_age_of_a_restored_object_is_no_lag() {
+        let mut restored = row(1, "a", 1_000_000, false);
+        let at = restored.timestamps.data.with_offset(2);
+        restored.timestamps = RowTimestamps { data: at, content_type: at, metadata: at };
+        let backlog = counted(&mapping(""), &[0], 1, 0, false, &[restored]);
+        assert_eq!((backlog.rows, backlog.seconds), (1, 0.0));
     }
 
     #[test]

@@ -98,6 +98,19 @@ impl Parked {
         self.insert(name, row, &failure, 0, due);
     }
 
+    /// Sets the row of an object that was restored at `restored` aside until `due`, without counting a try.
+    pub fn wait_restored(&mut self, name: &str, row: FailedRow, restored: Timestamp, due: Timestamp) {
+        let message =
+            format!("the object was restored from the remote at {restored} and waits for copy_after");
+        self.insert(name, row, &Failure::new(Reason::Restored, message), 0, due);
+    }
+
+    /// True when one more row may wait after a restore: such rows leave half of the room to failures.
+    #[must_use]
+    pub fn has_room_for_restored(&self) -> bool {
+        self.rows.len() < MAX_PARKED / 2
+    }
+
     fn insert(&mut self, name: &str, row: FailedRow, failure: &Failure, attempts: u32, next_try: Timestamp) {
         let mut message = failure.message.clone();
         if message.len() > MAX_MESSAGE {
@@ -236,8 +249,24 @@ mod tests {
     #[test]
     fn waiting_rows_are_no_failures() {
         let mut parked = Parked::default();
-        parked.wait("a", row(1), NOW.plus(Duration::from_secs(5)));
-        assert_eq!((parked.len(), parked.failures()), (1, 0));
+        let due = NOW.plus(Duration::from_secs(5));
+        parked.wait("a", row(1), due);
+        parked.wait_restored("b", row(2), NOW, due);
+        assert_eq!((parked.len(), parked.failures()), (2, 0));
+        assert!(!parked.retry_now(|_, _| true), "nobody makes them due earlier");
+        assert!(parked.due(NOW, 10, false).is_empty());
+        assert_eq!(parked.due(due, 10, false).len(), 2);
+    }
+
+    #[test]
+    fn restored_rows_leave_room_for_failures() {
+        let mut parked = Parked::default();
+        for number in 0..MAX_PARKED / 2 {
+            assert!(parked.has_room_for_restored());
+            parked.wait_restored(&number.to_string(), row(1), NOW, NOW);
+        }
+        assert!(!parked.has_room_for_restored());
+        assert!(parked.has_room());
     }
 
     #[test]

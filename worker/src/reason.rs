@@ -44,6 +44,8 @@ pub enum Reason {
     BadRow,
     /// The row is dated in the future and waits for its time.
     FutureTimestamp,
+    /// The object was restored from the remote and waits until it is old enough to be archived again.
+    Restored,
     /// A reason written by a newer version of this program.
     #[serde(other)]
     Other,
@@ -73,6 +75,7 @@ impl Reason {
             Self::LocalDelete => "local_delete",
             Self::BadRow => "bad_row",
             Self::FutureTimestamp => "future_timestamp",
+            Self::Restored => "restored",
             Self::Other => "other",
         }
     }
@@ -89,7 +92,7 @@ impl Reason {
     /// True when the row only waits for its time: such rows are no failures and do not change the exit code.
     #[must_use]
     pub fn is_waiting(self) -> bool {
-        matches!(self, Self::FutureTimestamp)
+        matches!(self, Self::FutureTimestamp | Self::Restored)
     }
 }
 
@@ -118,7 +121,7 @@ mod tests {
     #[test]
     fn the_log_word_is_the_stored_word() {
         for reason in
-            [Reason::LocalMissing, Reason::RemoteMismatch, Reason::FutureTimestamp, Reason::KeyTooLong]
+            [Reason::LocalMissing, Reason::RemoteMismatch, Reason::FutureTimestamp, Reason::Restored]
         {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{}\"", reason.as_str()));
         }

@@ -7,6 +7,7 @@ mod archive;
 mod large;
 mod links;
 mod plain;
+mod restored;
 mod to_swift;
 mod tombstones;
 
@@ -158,6 +159,8 @@ pub enum Outcome {
     NotWanted,
     /// A newer write or delete exists locally; its own row will be handled.
     Superseded,
+    /// Nothing was done: the object was restored from the remote at this time, and is not old enough to be archived again.
+    Restored(Timestamp),
 }
 
 /// A finished row.
@@ -357,6 +360,9 @@ impl Transfer {
         }
         if row.deleted {
             return self.delete(route, row, hint).await;
+        }
+        if let Some(at) = self.was_restored(route, row).await? {
+            return Ok(Done::plain(Outcome::Restored(at)));
         }
         match self.copy(route, row, hint).await {
             Err(Trouble::Row(failure))

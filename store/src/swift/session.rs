@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use swift_s3_policy::SHUNT_BYPASS_HEADER;
 use tokio::time::Instant;
 
 use crate::body::{self, Body};
@@ -29,6 +30,8 @@ const MAX_ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+/// Asks a shunt in front of the cluster to keep out: what a remote holds must not be mixed with what lies behind it.
+const BYPASS: HeaderName = HeaderName::from_static(SHUNT_BYPASS_HEADER);
 
 /// A token and where it is good for something.
 pub(crate) struct Access {
@@ -277,6 +280,7 @@ impl Access {
             })?;
         *request.headers_mut() = call.headers.clone();
         request.headers_mut().insert(X_AUTH_TOKEN, self.token.clone());
+        request.headers_mut().insert(BYPASS, HeaderValue::from_static("true"));
         if matches!(call.method, Method::PUT | Method::POST)
             && !call.headers.contains_key(header::CONTENT_LENGTH)
         {

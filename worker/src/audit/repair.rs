@@ -218,7 +218,7 @@ fn told(object: String, end: AgainEnd) -> RepairResult {
         Outcome::AlreadyThere => (RepairOutcome::Equal, 0),
         Outcome::Deleted => (RepairOutcome::Deleted, 0),
         // Different metadata in an archive, and that is how the mapping wants it.
-        Outcome::Kept | Outcome::NotWanted => (RepairOutcome::NotWanted, 0),
+        Outcome::Kept | Outcome::NotWanted | Outcome::Restored(_) => (RepairOutcome::NotWanted, 0),
         Outcome::Superseded => (RepairOutcome::Superseded, 0),
     };
     RepairResult { bytes, ..result(object, outcome, String::new()) }

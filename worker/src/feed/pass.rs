@@ -5,6 +5,7 @@
 
 mod again;
 mod reading;
+mod restored;
 mod retries;
 mod telling;
 
@@ -367,6 +368,7 @@ impl<'a> Pass<'a> {
         self.busy.remove(&task.row.name);
         self.tell_asked(&task, || again::end_of(&result));
         let finished = match result {
+            Ok(Done { outcome: Outcome::Restored(at), .. }) => self.set_restored_aside(&task, at),
             Ok(done) => {
                 self.done(&task, &done);
                 true
@@ -416,7 +418,11 @@ impl<'a> Pass<'a> {
             }
             Outcome::MetadataUpdated => self.tally.updated += 1,
             Outcome::Deleted => self.tally.deleted += 1,
-            Outcome::AlreadyThere | Outcome::Kept | Outcome::NotWanted | Outcome::Superseded => {}
+            Outcome::AlreadyThere
+            | Outcome::Kept
+            | Outcome::NotWanted
+            | Outcome::Superseded
+            | Outcome::Restored(_) => {}
         }
     }
 

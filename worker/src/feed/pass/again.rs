@@ -99,6 +99,9 @@ impl Pass<'_> {
 /// How the end of a row is told.
 pub(super) fn end_of(result: &Result<Done, Trouble>) -> AgainEnd {
     match result {
+        Ok(Done { outcome: Outcome::Restored(_), .. }) => {
+            AgainEnd::Refused("it was restored from the remote less than copy_after ago".to_owned())
+        }
         Ok(done) => AgainEnd::Done(done.clone()),
         Err(Trouble::Row(failure)) => {
             AgainEnd::Failed(format!("{}: {}", failure.reason.as_str(), failure.message))

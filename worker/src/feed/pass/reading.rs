@@ -216,7 +216,9 @@ impl Pass<'_> {
             .map(|row| {
                 // Another node verifies rows once they are older than the slack, and may have carried them then.
                 let young = row.timestamps.metadata.since(Timestamp::default()) > oldest_fresh;
+                // Clients' writes have no offset: this one was restored from the remote, or moved by Swift.
                 let fresh = lane.lane.share == Share::Own
+                    && row.timestamps.metadata.offset() == 0
                     && row.rowid > self.state.fresh_after
                     && (young || self.state.nodes <= 1)
                     && !self.state.carried.contains(&row.name);

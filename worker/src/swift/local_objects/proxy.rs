@@ -50,6 +50,8 @@ impl FromStr for InternalUrl {
 }
 
 const NEWEST: HeaderName = HeaderName::from_static("x-newest");
+/// A shunt on the way would answer with what the remote holds for what is not here.
+const BYPASS: HeaderName = HeaderName::from_static(swift_s3_policy::SHUNT_BYPASS_HEADER);
 
 /// Whether the proxy shall compare all replicas.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl LocalObjects {
         target.push_str("?multipart-manifest=get&symlink=get");
         let headers = |headers: &mut HeaderMap| {
             headers.insert(POLICY_INDEX, HeaderValue::from(name.policy_index));
+            headers.insert(BYPASS, HeaderValue::from_static("true"));
             if thoroughness == Thoroughness::AllReplicas {
                 headers.insert(NEWEST, HeaderValue::from_static("true"));
             }
