@@ -32,7 +32,10 @@ pub use metering::RequestCounts;
 pub use multipart::{
     CompletedPart, CopyPart, Multipart, NewUpload, PendingUpload, PutPart, StoredPart, UploadMark, UploadPage,
 };
-pub use object_store::{GetObject, ListEntry, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+pub use object_store::{
+    AnswerNotes, GetObject, IN_ARCHIVE, ListEntry, ListPage, ObjectStore, PutObject, PutReceipt,
+    RemoteObject, Thaw,
+};
 pub use s3::{S3Settings, StaticCredentials, open};
 pub use swift::{SwiftCredentials, SwiftSettings};
 pub use swift_account::{ContainerHead, SloSegment, SwiftAccount};

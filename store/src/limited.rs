@@ -19,7 +19,9 @@ use crate::metering::RequestCounts;
 use crate::multipart::{
     CompletedPart, CopyPart, Multipart, NewUpload, PutPart, StoredPart, UploadMark, UploadPage,
 };
-use crate::object_store::{GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+use crate::object_store::{
+    AnswerNotes, GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject, Thaw,
+};
 use crate::swift_account::{ContainerHead, SloSegment, SwiftAccount};
 use paced_body::PacedBody;
 
@@ -114,6 +116,25 @@ impl ObjectStore for Limited {
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
         self.request().await;
         self.inner.get(key, range).await
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<(RemoteObject, AnswerNotes)>, StoreError> {
+        self.request().await;
+        self.inner.look(key).await
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<(GetObject, AnswerNotes)>, StoreError> {
+        self.request().await;
+        self.inner.read(key, range).await
+    }
+
+    async fn thaw(&self, key: &str, days: u32, tier: Option<&str>) -> Result<Thaw, StoreError> {
+        self.request().await;
+        self.inner.thaw(key, days, tier).await
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {

@@ -45,6 +45,8 @@ impl RequestCounts {
 pub(crate) enum Operation {
     Head,
     Get,
+    /// To bring an object out of an archive for a time.
+    Thaw,
     Put,
     Copy,
     Delete,
@@ -66,6 +68,7 @@ impl Operation {
         match self {
             Self::Head => "head",
             Self::Get => "get",
+            Self::Thaw => "thaw",
             Self::Put => "put",
             Self::Copy => "copy",
             Self::Delete => "delete",
@@ -104,7 +107,8 @@ impl RequestCounter {
             Operation::Head => &self.head,
             Operation::Put => &self.put,
             Operation::PutPart => &self.part,
-            Operation::Copy | Operation::CopyPart => &self.copy,
+            // Little asked for; a copy is what the remote makes.
+            Operation::Copy | Operation::CopyPart | Operation::Thaw => &self.copy,
             Operation::CreateUpload | Operation::CompleteUpload | Operation::AbortUpload => &self.multipart,
             Operation::Get => &self.get,
             Operation::Delete => &self.delete,

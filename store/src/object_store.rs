@@ -82,6 +82,35 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// A failure after the headers, and a content that ends early, come out of the body as an error.
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError>;
 
+    /// As [`ObjectStore::head`], with what the answer says beside.
+    async fn look(&self, key: &str) -> Result<Option<(RemoteObject, AnswerNotes)>, StoreError> {
+        Ok(self.head(key).await?.map(|object| (object, AnswerNotes::default())))
+    }
+
+    /// As [`ObjectStore::get`], with what the answer says beside. A range that ends at [`u64::MAX`] goes to the end of the object.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] with status 416 when no byte of the object is in `range`; with the code
+    /// [`IN_ARCHIVE`] when the object is in an archive and must be thawed first.
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<(GetObject, AnswerNotes)>, StoreError> {
+        Ok(self.get(key, range).await?.map(|object| (object, AnswerNotes::default())))
+    }
+
+    /// Asks for an archived object to be readable for `days` days; the copy is there hours later. `tier` is the remote's word for
+    /// how quickly (`Standard`, `Bulk`, `Expedited`). This costs money. Asking again for an object that can be read sets the days anew.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`]; [`crate::ErrorKind::Invalid`] when the object is in no archive, or the remote
+    /// does not take `days` or `tier`; [`crate::ErrorKind::Unsupported`] where the remote has no archive.
+    async fn thaw(&self, key: &str, days: u32, tier: Option<&str>) -> Result<Thaw, StoreError> {
+        let _ = (days, tier);
+        Err(StoreError::named(crate::ErrorKind::Unsupported, "thaw").with_key(key))
+    }
+
     /// Uploads in parts; `None` where the remote has none.
     fn multipart(&self) -> Option<&dyn Multipart>;
 
@@ -90,6 +119,28 @@ pub trait ObjectStore: Send + Sync + Debug {
 
     /// Requests sent so far.
     fn requests(&self) -> RequestCounts;
+}
+
+/// The code of a refusal to give out an object that is in an archive. Source: Amazon S3 API Reference, "Error responses".
+pub const IN_ARCHIVE: &str = "InvalidObjectState";
+
+/// What an answer about an object says beside what the object is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerNotes {
+    /// The value of `x-amz-restore`: whether a copy of an archived object is being fetched (`ongoing-request="true"`), or until
+    /// when it is there. `None` when nobody asked for one.
+    pub restore: Option<String>,
+    /// The remote's ids of the request, to quote to its operators: names of headers in lower case, and values.
+    pub request_ids: Vec<(&'static str, String)>,
+}
+
+/// What became of the wish to read an archived object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thaw {
+    /// It was taken, or an earlier one was prolonged.
+    Accepted,
+    /// An earlier wish is being fulfilled.
+    UnderWay,
 }
 
 /// An object that is being read.

@@ -34,7 +34,9 @@ use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata, S3Remote};
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounts};
 use crate::multipart::Multipart;
-use crate::object_store::{GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+use crate::object_store::{
+    AnswerNotes, GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject, Thaw,
+};
 use crate::s3::direct_put::DirectPut;
 use crate::s3::lifecycle::Rules;
 use crate::s3::listing::Lister;
@@ -135,11 +137,7 @@ pub(crate) struct S3Store {
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn head(&self, key: &str) -> Result<Option<RemoteObject>, StoreError> {
-        let answer = self.client.head_object().bucket(&self.bucket).key(key).send().await;
-        match answer {
-            Ok(found) => Ok(Some(remote_object(found.into()))),
-            Err(error) => absent_is_none(classify::sdk_error(Operation::Head, Some(key), error)),
-        }
+        Ok(self.look(key).await?.map(|(object, _)| object))
     }
 
     async fn put(&self, key: &str, mut put: PutObject) -> Result<PutReceipt, StoreError> {
@@ -227,7 +225,30 @@ impl ObjectStore for S3Store {
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
+        Ok(self.read(key, range).await?.map(|(object, _)| object))
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<(RemoteObject, AnswerNotes)>, StoreError> {
+        let answer = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        match answer {
+            Ok(found) => {
+                let notes = reading::notes(&found, found.restore.as_deref());
+                Ok(Some((remote_object(found.into()), notes)))
+            }
+            Err(error) => absent_is_none(classify::sdk_error(Operation::Head, Some(key), error)),
+        }
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<(GetObject, AnswerNotes)>, StoreError> {
         reading::get(&self.client, &self.bucket, key, range).await
+    }
+
+    async fn thaw(&self, key: &str, days: u32, tier: Option<&str>) -> Result<Thaw, StoreError> {
+        reading::thaw(&self.client, &self.bucket, key, days, tier).await
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {

@@ -28,7 +28,9 @@ use crate::body;
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::RequestCounts;
 use crate::multipart::Multipart;
-use crate::object_store::{GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject};
+use crate::object_store::{
+    AnswerNotes, GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject,
+};
 use crate::swift::auth::Auth;
 use crate::swift::classify::{failure, refused};
 use crate::swift::download::Download;
@@ -64,9 +66,7 @@ pub(crate) struct SwiftStore {
 impl ObjectStore for SwiftStore {
     /// The ETag of a large object is that of its segments, without quotes.
     async fn head(&self, key: &str) -> Result<Option<RemoteObject>, StoreError> {
-        let call = object_call("head", Method::HEAD, key)?;
-        let Some(answer) = self.found(&call).await? else { return Ok(None) };
-        Ok(Some(remote_object(answer.headers())))
+        Ok(self.look(key).await?.map(|(object, _)| object))
     }
 
     /// [`ErrorKind::NotFound`] with the code `ContainerMissing` when there is no container for it.
@@ -125,7 +125,7 @@ impl ObjectStore for SwiftStore {
         if !marker.is_empty() {
             call = call.parameter("marker", marker);
         }
-        let body = self.read(&call, MAX_LISTING_BYTES).await?;
+        let body = self.read_page(&call, MAX_LISTING_BYTES).await?;
         listing::objects(&body, container, max_keys).map_err(|error| unreadable(&call, &error))
     }
 
@@ -156,18 +156,34 @@ impl ObjectStore for SwiftStore {
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
+        Ok(self.read(key, range).await?.map(|(object, _)| object))
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<(RemoteObject, AnswerNotes)>, StoreError> {
+        let call = object_call("head", Method::HEAD, key)?;
+        let Some(answer) = self.found(&call).await? else { return Ok(None) };
+        Ok(Some((remote_object(answer.headers()), notes(answer.headers()))))
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<(GetObject, AnswerNotes)>, StoreError> {
         let mut call = object_call("get", Method::GET, key)?;
         if let Some(range) = &range {
             let last = range.end.checked_sub(1).filter(|last| *last >= range.start);
             let last = last.ok_or_else(|| {
                 failure(&call, ErrorKind::Invalid).with_message(Some("expected a range that is not empty"))
             })?;
+            let last = if range.end == u64::MAX { String::new() } else { last.to_string() };
             let value = HeaderValue::from_str(&format!("bytes={}-{last}", range.start));
             call.headers
                 .insert(header::RANGE, value.unwrap_or_else(|_| HeaderValue::from_static("bytes=0-")));
         }
         let Some(answer) = self.found(&call).await? else { return Ok(None) };
-        opened(&call, range, answer).map(Some)
+        let notes = notes(answer.headers());
+        Ok(Some((opened(&call, range, answer)?, notes)))
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
@@ -219,7 +235,7 @@ impl SwiftStore {
     }
 
     /// Sends a call and reads the answer's body, up to a limit.
-    async fn read(&self, call: &Call, max_bytes: usize) -> Result<Bytes, StoreError> {
+    async fn read_page(&self, call: &Call, max_bytes: usize) -> Result<Bytes, StoreError> {
         let answer = self.session.send(call).await?;
         if !answer.status().is_success() {
             return Err(refused(call, answer).await);
@@ -268,6 +284,13 @@ fn remote_object(headers: &HeaderMap) -> RemoteObject {
             .or_else(|| text("last-modified").and_then(listing::http_date)),
         kms: false,
     }
+}
+
+/// What an answer says beside the object.
+fn notes(headers: &HeaderMap) -> AnswerNotes {
+    let ids = ["x-trans-id", "x-openstack-request-id"];
+    let value = |name: &'static str| Some((name, headers.get(name)?.to_str().ok()?.to_owned()));
+    AnswerNotes { restore: None, request_ids: ids.into_iter().filter_map(value).collect() }
 }
 
 /// An object whose head has come.

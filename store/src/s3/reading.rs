@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::{RequestId, RequestIdExt};
+use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, Tier};
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -15,21 +17,22 @@ use tokio::time::{Instant, Sleep};
 use crate::body::{self, BoxError};
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::Operation;
-use crate::object_store::{GetObject, RemoteObject};
+use crate::object_store::{AnswerNotes, GetObject, RemoteObject, Thaw};
 use crate::s3::{Described, classify, remote_object};
 
 /// A body from which nothing comes for this long, though it is asked, is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// See [`crate::ObjectStore::get`].
+/// See [`crate::ObjectStore::read`].
 pub(crate) async fn get(
     client: &Client,
     bucket: &str,
     key: &str,
     range: Option<Range<u64>>,
-) -> Result<Option<GetObject>, StoreError> {
+) -> Result<Option<(GetObject, AnswerNotes)>, StoreError> {
     let header = match &range {
         None => None,
+        Some(range) if range.end == u64::MAX => Some(format!("bytes={}-", range.start)),
         Some(range) if range.start < range.end => Some(format!("bytes={}-{}", range.start, range.end - 1)),
         Some(_) => return Err(refused(key, "expected a range of at least one byte")),
     };
@@ -40,6 +43,7 @@ pub(crate) async fn get(
             return super::absent_is_none(classify::sdk_error(Operation::Get, Some(key), error));
         }
     };
+    let notes = notes(&found, found.restore.as_deref());
     let announced = found
         .content_length
         .and_then(|length| u64::try_from(length).ok())
@@ -62,11 +66,52 @@ pub(crate) async fn get(
         (Some(range), None) if range.start == 0 && range.end >= announced => (announced, announced),
         _ => return Err(nonsense(key, "expected the range that was asked for, got none or another")),
     };
-    Ok(Some(GetObject {
+    let opened = GetObject {
         object: RemoteObject { length, ..object },
         content_length: wanted,
         body: body::from_body(CheckedBody::new(content, wanted)),
-    }))
+    };
+    Ok(Some((opened, notes)))
+}
+
+/// What an answer says beside the object.
+pub(crate) fn notes(answer: &(impl RequestId + RequestIdExt), restore: Option<&str>) -> AnswerNotes {
+    let ids = [("x-amz-request-id", answer.request_id()), ("x-amz-id-2", answer.extended_request_id())];
+    AnswerNotes {
+        restore: restore.map(str::to_owned),
+        request_ids: ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_owned()))).collect(),
+    }
+}
+
+/// See [`crate::ObjectStore::thaw`].
+pub(crate) async fn thaw(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    days: u32,
+    tier: Option<&str>,
+) -> Result<Thaw, StoreError> {
+    let days = i32::try_from(days).map_err(|_| {
+        StoreError::new(ErrorKind::Invalid, Operation::Thaw).with_key(key).with_message(Some("too many days"))
+    })?;
+    let tier = tier.map(|tier| GlacierJobParameters::builder().tier(Tier::from(tier)).build());
+    let job = tier.transpose().map_err(|error| {
+        StoreError::new(ErrorKind::Invalid, Operation::Thaw)
+            .with_key(key)
+            .with_message(Some(&error.to_string()))
+    })?;
+    let wish = RestoreRequest::builder().days(days).set_glacier_job_parameters(job).build();
+    let answer = client.restore_object().bucket(bucket).key(key).restore_request(wish).send().await;
+    match answer {
+        Ok(_) => Ok(Thaw::Accepted),
+        Err(error) => {
+            let error = classify::sdk_error(Operation::Thaw, Some(key), error);
+            match error.code() {
+                Some("RestoreAlreadyInProgress") => Ok(Thaw::UnderWay),
+                _ => Err(error),
+            }
+        }
+    }
 }
 
 fn described(found: GetObjectOutput, length: u64) -> RemoteObject {

@@ -114,6 +114,7 @@ fn operation_of(request: &HttpRequest) -> Operation {
         "DELETE" if asks("lifecycle") => Operation::WriteLifecycle,
         "DELETE" => Operation::Delete,
         "POST" if asks("uploads") => Operation::CreateUpload,
+        "POST" if asks("restore") => Operation::Thaw,
         "POST" => Operation::CompleteUpload,
         "PUT" if asks("uploadId") && copies() => Operation::CopyPart,
         "PUT" if asks("uploadId") => Operation::PutPart,

@@ -89,7 +89,7 @@ impl SwiftAccount for SwiftStore {
         if let Some(after) = start_after.filter(|after| !after.is_empty()) {
             call = call.parameter("marker", after);
         }
-        let body = self.read(&call, MAX_LISTING_BYTES).await?;
+        let body = self.read_page(&call, MAX_LISTING_BYTES).await?;
         listing::containers(&body).map_err(|error| unreadable(&call, &error))
     }
 
@@ -125,7 +125,7 @@ impl SwiftAccount for SwiftStore {
             .parameter("multipart-manifest", "delete");
         call.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         call.timeout = DELETE_SLO_TIMEOUT;
-        let body = match self.read(&call, MAX_SUMMARY_BYTES).await {
+        let body = match self.read_page(&call, MAX_SUMMARY_BYTES).await {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             body => body?,
         };
