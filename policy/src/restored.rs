@@ -21,9 +21,9 @@ pub const SHUNT_BYPASS_HEADER: &str = "x-cloud-sync-shunt-bypass";
 /// The system metadata of a restored object: when it was restored, in whole seconds since the epoch. In lower case.
 pub const RESTORED_HEADER: &str = "x-object-sysmeta-s3-sync-restored";
 
-/// Without a tombstone, what is restored is dated this long ago at least: a date in the future, by a remote with another clock, would win
-/// over what users write now.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+/// Without a tombstone, what is restored is dated this long ago at least. A remote whose clock is ahead must not win over what users write
+/// now, and a tombstone that no replica at hand knows of must not make us win over an upload that began before it and is still going on.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(86_400);
 
 const RESTORED_OFFSET: u64 = 2;
 
@@ -41,7 +41,7 @@ pub fn restore_timestamp(
         Some(tombstone) if tombstone.offset() == 0 => None,
         Some(tombstone) => Some(tombstone.with_offset(tombstone.offset().checked_add(1)?)),
         None => {
-            let latest = now.units().saturating_sub(Timestamp::default().plus(CLOCK_TOLERANCE).units());
+            let latest = now.units().saturating_sub(Timestamp::default().plus(LONGEST_UPLOAD).units());
             let units = remote_modified?.units().min(latest);
             Some(Timestamp::new(units, RESTORED_OFFSET))
         }
@@ -77,7 +77,7 @@ mod tests {
             ("deleted by a user", Some(at(1_000, 0)), Some(at(2_000, 0)), None),
             ("forgotten", None, Some(at(2_000, 0)), Some(at(2_000, 2))),
             ("forgotten, and nobody knows when it was stored", None, None, None),
-            ("a remote whose clock is ahead", None, Some(at(9_000_000_000, 0)), Some(at(1_699_999_940, 2))),
+            ("a remote whose clock is ahead", None, Some(at(9_000_000_000, 0)), Some(at(1_699_913_600, 2))),
             ("no offset left", Some(at(1_000, u64::MAX)), None, None),
         ] {
             assert_eq!(restore_timestamp(tombstone, modified, NOW), expected, "{name}");
