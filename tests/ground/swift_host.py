@@ -72,7 +72,7 @@ class Host:
         try:
             operation = request["operation"]
             if operation == "serve":
-                pid = self.fork(request["log"], lambda: serve(request["application"], request["conf"]))
+                pid = self.fork(request["log"], lambda: serve(request["application"], request["conf"], request.get("packages")))
                 self.children[pid] = None
                 self.answer(request_id, pid=pid)
             elif operation == "run":
@@ -160,9 +160,11 @@ def use_cluster(swift_dir):
     constraints.reload_constraints()
 
 
-def serve(application, conf):
+def serve(application, conf, packages):
     from swift.common.wsgi import run_wsgi
 
+    if packages:
+        sys.path.insert(0, packages)
     if application == "object-server":
         from swift.obj import server
 
@@ -287,7 +289,7 @@ def main():
     import swift.obj.server  # noqa: F401
     import swift.proxy.server  # noqa: F401
     for name in ("catch_errors", "gatekeeper", "healthcheck", "memcache", "tempauth", "slo", "dlo",
-                 "symlink", "versioned_writes", "bulk", "copy", "listing_formats"):
+                 "symlink", "versioned_writes", "bulk", "copy", "listing_formats", "tempurl"):
         importlib.import_module("swift.common.middleware." + name)
 
     gc.freeze()

@@ -22,6 +22,7 @@ use crate::run_directory::RunDirectory;
 use crate::swift_client::SwiftClient;
 use crate::wait;
 
+mod client_proxy;
 mod configuration;
 mod databases;
 mod host;
@@ -30,6 +31,7 @@ mod node;
 mod placement;
 mod shared;
 
+pub use client_proxy::{ClientProxy, ClientProxyOptions, filter_sources};
 use configuration::{Context, ProxyKind};
 use host::Host;
 pub use node::{Node, ServerKind};

@@ -8,6 +8,10 @@ use super::SwiftOptions;
 use super::node::{Node, ServerKind};
 use crate::swift_remote::{ACCOUNTS, KEY, RESELLER_ADMIN};
 
+/// The section of s3api.
+pub(crate) const S3API: &str = "\n[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\n\
+     check_bucket_owner = false\ns3_acl = false\nforce_swift_request_proxy_log = false\n";
+
 /// What every file needs to know.
 pub(crate) struct Context<'a> {
     pub(crate) options: &'a SwiftOptions,
@@ -104,10 +108,10 @@ pub(crate) fn proxy_conf(context: &Context<'_>, kind: ProxyKind, ip: Ipv4Addr, p
     let options = context.options;
     let pipeline = match kind {
         ProxyKind::Public if options.s3api => {
-            "catch_errors gatekeeper healthcheck cache listing_formats bulk s3api tempauth copy slo dlo versioned_writes symlink"
+            "catch_errors gatekeeper healthcheck cache listing_formats bulk tempurl s3api tempauth copy slo dlo versioned_writes symlink"
         }
         ProxyKind::Public => {
-            "catch_errors gatekeeper healthcheck cache listing_formats bulk tempauth copy slo dlo versioned_writes symlink"
+            "catch_errors gatekeeper healthcheck cache listing_formats bulk tempurl tempauth copy slo dlo versioned_writes symlink"
         }
         ProxyKind::Internal => {
             "catch_errors gatekeeper healthcheck cache listing_formats bulk copy slo dlo versioned_writes symlink"
@@ -146,11 +150,9 @@ pub(crate) fn proxy_conf(context: &Context<'_>, kind: ProxyKind, ip: Ipv4Addr, p
         for number in 0..ACCOUNTS {
             let _ = writeln!(text, "user_scenario{number}_tester = {KEY} .admin");
         }
+        text.push_str("\n[filter:tempurl]\nuse = egg:swift#tempurl\nallowed_digests = sha1 sha256 sha512\n");
         if options.s3api {
-            text.push_str(
-                "\n[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\ncheck_bucket_owner = false\n\
-                 s3_acl = false\nforce_swift_request_proxy_log = false\n",
-            );
+            text.push_str(S3API);
         }
     }
     text

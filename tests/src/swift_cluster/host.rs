@@ -63,8 +63,22 @@ impl Host {
 
     /// Starts a WSGI server; answers its process id at once.
     pub(crate) async fn serve(&self, application: &str, conf: &Path, log: &str) -> Result<u32> {
+        self.serve_with(application, conf, log, None).await
+    }
+
+    /// The same, with one more folder of Python packages.
+    pub(crate) async fn serve_with(
+        &self,
+        application: &str,
+        conf: &Path,
+        log: &str,
+        packages: Option<&Path>,
+    ) -> Result<u32> {
         let answer = self
-            .ask(json!({"operation": "serve", "application": application, "conf": conf, "log": self.log_path(log)}))
+            .ask(json!({
+                "operation": "serve", "application": application, "conf": conf, "log": self.log_path(log),
+                "packages": packages,
+            }))
             .await?;
         let pid = answer.get("pid").and_then(Value::as_u64);
         Ok(u32::try_from(pid.context("no pid in the answer")?)?)
