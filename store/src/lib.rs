@@ -3,6 +3,7 @@
 //! * [`multipart`], [`swift_account`]: what only S3, and only Swift, can do beside that trait
 //! * [`object_store`]: the [`ObjectStore`] trait and what its methods take and give
 //! * [`body`]: the streamed body of an upload
+//! * [`entries`]: listings by folder
 //! * [`error`]: [`StoreError`] and its [`ErrorKind`]
 //! * [`limited`]: a store that keeps to rates
 //! * [`metering`]: counts of requests sent, by operation
@@ -15,6 +16,7 @@
 //! repeats an upload on its own.
 
 pub mod body;
+pub mod entries;
 pub mod error;
 pub mod limited;
 pub mod metering;
@@ -26,6 +28,7 @@ pub mod swift_account;
 pub mod verify;
 
 pub use body::{Body, BoxError};
+pub use entries::{Entry, EntryPage, EntryQuery, EntryStart, ObjectEntry};
 pub use error::{ErrorKind, StoreError};
 pub use limited::{Limited, RateGate};
 pub use metering::RequestCounts;

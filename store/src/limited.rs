@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
 
 use crate::body::{self, Body};
+use crate::entries::{EntryPage, EntryQuery};
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::RequestCounts;
 use crate::multipart::{
@@ -87,6 +88,11 @@ impl ObjectStore for Limited {
     ) -> Result<ListPage, StoreError> {
         self.request().await;
         self.inner.list(prefix, start_after, max_keys).await
+    }
+
+    async fn list_entries(&self, query: &EntryQuery<'_>) -> Result<EntryPage, StoreError> {
+        self.request().await;
+        self.inner.list_entries(query).await
     }
 
     /// Waits at no gate: callers ask whether the remote is well, and a queue in front of it must not look like an outage.

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
 
 use crate::body::Body;
+use crate::entries::{EntryPage, EntryQuery};
 use crate::error::StoreError;
 use crate::metering::RequestCounts;
 use crate::multipart::Multipart;
@@ -62,6 +63,14 @@ pub trait ObjectStore: Send + Sync + Debug {
         start_after: Option<&str>,
         max_keys: u16,
     ) -> Result<ListPage, StoreError>;
+
+    /// One page of entries, by folder if a delimiter is given.
+    ///
+    /// Keys that are not UTF-8 are left out, without an end of the listing.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] for what only Swift can do.
+    async fn list_entries(&self, query: &EntryQuery<'_>) -> Result<EntryPage, StoreError>;
 
     /// Makes sure that the bucket is there and may be read with these credentials.
     async fn check(&self) -> Result<(), StoreError>;

@@ -7,6 +7,7 @@ mod buckets;
 mod classify;
 mod credentials;
 mod direct_put;
+mod entries;
 pub(crate) mod guarded_body;
 mod lifecycle;
 mod listing;
@@ -31,6 +32,7 @@ use aws_sdk_s3::types::{MetadataDirective, ServerSideEncryption, StorageClass};
 use percent_encoding::utf8_percent_encode;
 use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata, S3Remote};
 
+use crate::entries::{EntryPage, EntryQuery};
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounts};
 use crate::multipart::Multipart;
@@ -197,6 +199,10 @@ impl ObjectStore for S3Store {
         max_keys: u16,
     ) -> Result<ListPage, StoreError> {
         self.lister.list(prefix, start_after, max_keys).await
+    }
+
+    async fn list_entries(&self, query: &EntryQuery<'_>) -> Result<EntryPage, StoreError> {
+        self.lister.entries(query).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

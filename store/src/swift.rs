@@ -7,6 +7,7 @@ mod account;
 mod auth;
 mod classify;
 mod download;
+mod entries;
 mod listing;
 mod request;
 mod session;
@@ -16,6 +17,7 @@ mod wire;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use hyper::body::Incoming;
 use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
 
 use crate::body;
+use crate::entries::{EntryPage, EntryQuery};
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::RequestCounts;
 use crate::multipart::Multipart;
@@ -52,7 +55,7 @@ pub async fn open(settings: &SwiftSettings) -> Result<Arc<dyn ObjectStore>, Stor
     let auth = Auth::new(&settings.remote, &settings.credentials)
         .map_err(|error| StoreError::named(ErrorKind::Invalid, "open").with_message(Some(&error)))?;
     let session = Session::new(Wire::new(settings)?, auth);
-    Ok(Arc::new(SwiftStore { session, container: settings.container.clone() }))
+    Ok(Arc::new(SwiftStore { session, container: settings.container.clone(), page_limit: AtomicU16::new(0) }))
 }
 
 /// One account.
@@ -60,6 +63,8 @@ pub async fn open(settings: &SwiftSettings) -> Result<Arc<dyn ObjectStore>, Stor
 pub(crate) struct SwiftStore {
     session: Session,
     container: Option<String>,
+    /// The most entries of a page, as far as the cluster has told; 0: it has not.
+    page_limit: AtomicU16,
 }
 
 #[async_trait]
@@ -127,6 +132,11 @@ impl ObjectStore for SwiftStore {
         }
         let body = self.read_page(&call, MAX_LISTING_BYTES).await?;
         listing::objects(&body, container, max_keys).map_err(|error| unreadable(&call, &error))
+    }
+
+    /// [`ErrorKind::NotFound`] when there is no such container.
+    async fn list_entries(&self, query: &EntryQuery<'_>) -> Result<EntryPage, StoreError> {
+        entries::list(self, query).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -105,7 +105,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
     use swift_s3_store::{
-        GetObject, ListEntry, Multipart, PutObject, PutReceipt, RemoteObject, RequestCounts, SwiftAccount,
+        EntryPage, EntryQuery, GetObject, ListEntry, Multipart, PutObject, PutReceipt, RemoteObject, RequestCounts, SwiftAccount,
     };
 
     /// A bucket in memory that can only be listed: the walk is pure logic over pages.
@@ -136,6 +136,9 @@ mod tests {
                 })
                 .collect();
             Ok(ListPage { truncated: found.next().is_some(), entries })
+        }
+        async fn list_entries(&self, _: &EntryQuery<'_>) -> Result<EntryPage, StoreError> {
+            unreachable!()
         }
         async fn head(&self, _: &str) -> Result<Option<RemoteObject>, StoreError> {
             unreachable!()

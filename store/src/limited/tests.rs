@@ -196,6 +196,10 @@ impl ObjectStore for Sink {
         Ok(ListPage::default())
     }
 
+    async fn list_entries(&self, _: &crate::EntryQuery<'_>) -> Result<crate::EntryPage, StoreError> {
+        Ok(crate::EntryPage::default())
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{EncodingType, Object};
+use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
 use percent_encoding::percent_decode_str;
 
 use crate::error::{ErrorKind, StoreError};
@@ -14,11 +14,11 @@ use crate::object_store::{ListEntry, ListPage};
 use crate::s3::classify;
 
 /// S3 never gives more keys at once.
-const MAX_PAGE: u16 = 1000;
+pub(super) const MAX_PAGE: u16 = 1000;
 
 /// Pages without a new key that are skipped before giving up. They occur where a remote does not know `start-after`
 /// and begins at the first key; 1000 pages are a million keys.
-const MAX_SKIPPED_PAGES: u32 = 1000;
+pub(super) const MAX_SKIPPED_PAGES: u32 = 1000;
 
 /// Lists one bucket.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Lister {
 
 /// Where a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Position {
+pub(super) enum Position {
     Start,
     After(String),
     /// The remote's own mark (version 2).
@@ -40,12 +40,22 @@ enum Position {
 }
 
 /// A page as the remote gave it.
-struct RawPage {
-    objects: Vec<Object>,
-    encoded: bool,
-    truncated: bool,
-    next_token: Option<String>,
-    next_marker: Option<String>,
+pub(super) struct RawPage {
+    pub(super) objects: Vec<Object>,
+    /// Common prefixes, as they were written.
+    pub(super) folders: Vec<String>,
+    pub(super) encoded: bool,
+    pub(super) truncated: bool,
+    pub(super) next_token: Option<String>,
+    pub(super) next_marker: Option<String>,
+}
+
+/// What all pages of a listing are about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) delimiter: Option<&'a str>,
+    pub(super) max_keys: i32,
 }
 
 impl Lister {
@@ -62,9 +72,10 @@ impl Lister {
     ) -> Result<ListPage, StoreError> {
         let start_after = start_after.filter(|key| !key.is_empty());
         let max_keys = i32::from(max_keys.clamp(1, MAX_PAGE));
+        let scope = Scope { prefix, delimiter: None, max_keys };
         let mut position = start_after.map_or(Position::Start, |key| Position::After(key.to_owned()));
         for _ in 0..MAX_SKIPPED_PAGES {
-            let raw = self.fetch(prefix, &position, max_keys).await?;
+            let raw = self.fetch(&scope, &position).await?;
             let (entries, last_key) = read_entries(&raw, prefix, start_after);
             if !raw.truncated || !entries.is_empty() {
                 return Ok(ListPage { truncated: raw.truncated, entries });
@@ -83,9 +94,9 @@ impl Lister {
         Err(stuck("too many pages without a new key"))
     }
 
-    async fn fetch(&self, prefix: &str, position: &Position, max_keys: i32) -> Result<RawPage, StoreError> {
+    pub(super) async fn fetch(&self, scope: &Scope<'_>, position: &Position) -> Result<RawPage, StoreError> {
         if !self.speaks_old.load(Ordering::Relaxed) {
-            match self.fetch_new(prefix, position, max_keys).await {
+            match self.fetch_new(scope, position).await {
                 Err(error) if error.kind() == ErrorKind::Unsupported => {
                     tracing::debug!(bucket = %self.bucket, "remote knows only version 1 of listings");
                     self.speaks_old.store(true, Ordering::Relaxed);
@@ -93,15 +104,10 @@ impl Lister {
                 answer => return answer,
             }
         }
-        self.fetch_old(prefix, position, max_keys).await
+        self.fetch_old(scope, position).await
     }
 
-    async fn fetch_new(
-        &self,
-        prefix: &str,
-        position: &Position,
-        max_keys: i32,
-    ) -> Result<RawPage, StoreError> {
+    async fn fetch_new(&self, scope: &Scope<'_>, position: &Position) -> Result<RawPage, StoreError> {
         let (start_after, token) = match position {
             Position::Start => (None, None),
             Position::After(key) => (Some(key.clone()), None),
@@ -111,37 +117,39 @@ impl Lister {
             .client
             .list_objects_v2()
             .bucket(&self.bucket)
-            .set_prefix(some_text(prefix))
+            .set_prefix(some_text(scope.prefix))
+            .set_delimiter(scope.delimiter.and_then(some_text))
             .set_start_after(start_after)
             .set_continuation_token(token)
-            .max_keys(max_keys)
+            .max_keys(scope.max_keys)
             .set_encoding_type(self.encodes.then_some(EncodingType::Url))
             .send()
             .await
             .map_err(|error| classify::sdk_error(Operation::List, None, error))?;
-        if page.is_truncated.is_none() && page.name.is_none() && page.contents.is_none() {
+        if page.is_truncated.is_none()
+            && page.name.is_none()
+            && page.contents.is_none()
+            && page.common_prefixes.is_none()
+        {
             return Err(no_listing());
         }
         // The SDK reads a document that was cut short as far as it goes, without a word.
         let announced = usize::try_from(page.key_count().unwrap_or(0)).unwrap_or(0);
-        if page.contents().len() < announced && page.is_truncated() != Some(true) {
-            return Err(incomplete(announced, page.contents().len()));
+        let got = page.contents().len() + page.common_prefixes().len();
+        if got < announced && page.is_truncated() != Some(true) {
+            return Err(incomplete(announced, got));
         }
         Ok(RawPage {
             encoded: page.encoding_type() == Some(&EncodingType::Url),
             truncated: page.is_truncated().unwrap_or(false),
             next_token: page.next_continuation_token,
             next_marker: None,
+            folders: folders(page.common_prefixes),
             objects: page.contents.unwrap_or_default(),
         })
     }
 
-    async fn fetch_old(
-        &self,
-        prefix: &str,
-        position: &Position,
-        max_keys: i32,
-    ) -> Result<RawPage, StoreError> {
+    async fn fetch_old(&self, scope: &Scope<'_>, position: &Position) -> Result<RawPage, StoreError> {
         let marker = match position {
             Position::After(key) => Some(key.clone()),
             Position::Start | Position::Token(_) => None,
@@ -150,14 +158,19 @@ impl Lister {
             .client
             .list_objects()
             .bucket(&self.bucket)
-            .set_prefix(some_text(prefix))
+            .set_prefix(some_text(scope.prefix))
+            .set_delimiter(scope.delimiter.and_then(some_text))
             .set_marker(marker)
-            .max_keys(max_keys)
+            .max_keys(scope.max_keys)
             .set_encoding_type(self.encodes.then_some(EncodingType::Url))
             .send()
             .await
             .map_err(|error| classify::sdk_error(Operation::List, None, error))?;
-        if page.is_truncated.is_none() && page.name.is_none() && page.contents.is_none() {
+        if page.is_truncated.is_none()
+            && page.name.is_none()
+            && page.contents.is_none()
+            && page.common_prefixes.is_none()
+        {
             return Err(no_listing());
         }
         Ok(RawPage {
@@ -165,9 +178,14 @@ impl Lister {
             truncated: page.is_truncated().unwrap_or(false),
             next_token: None,
             next_marker: page.next_marker,
+            folders: folders(page.common_prefixes),
             objects: page.contents.unwrap_or_default(),
         })
     }
+}
+
+fn folders(listed: Option<Vec<CommonPrefix>>) -> Vec<String> {
+    listed.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix).collect()
 }
 
 fn some_text(text: &str) -> Option<String> {
@@ -186,7 +204,7 @@ fn incomplete(announced: usize, got: usize) -> StoreError {
         .with_message(Some(&format!("expected {announced} keys as announced, got {got}")))
 }
 
-fn stuck(why: &str) -> StoreError {
+pub(super) fn stuck(why: &str) -> StoreError {
     StoreError::new(ErrorKind::Other, Operation::List)
         .with_message(Some(&format!("listing does not advance: {why}")))
 }
@@ -251,6 +269,7 @@ mod tests {
     fn page(keys: &[&str], encoded: bool) -> RawPage {
         RawPage {
             objects: keys.iter().map(|key| Object::builder().key(*key).size(1).build()).collect(),
+            folders: Vec::new(),
             encoded,
             truncated: false,
             next_token: None,

@@ -69,7 +69,7 @@ pub(crate) fn bare_etag(etag: &str) -> String {
 }
 
 /// A time such as `2024-02-29T10:11:12.345670`, which is UTC.
-fn time(text: &str) -> Option<SystemTime> {
+pub(super) fn time(text: &str) -> Option<SystemTime> {
     let zoned = if text.ends_with('Z') { text.to_owned() } else { format!("{text}Z") };
     let time = DateTime::from_str(&zoned, Format::DateTimeWithOffset).ok()?;
     SystemTime::try_from(time).ok()
