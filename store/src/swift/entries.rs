@@ -86,7 +86,7 @@ async fn ask(
     let call = parameters
         .iter()
         .fold(Call::new("list", Method::GET, target), |call, (name, value)| call.parameter(name, value));
-    let body = store.read(&call, MAX_LISTING_BYTES).await?;
+    let body = store.read_page(&call, MAX_LISTING_BYTES).await?;
     let entries = read(&body, container).map_err(|error| unreadable(&call, &error))?;
     let is_full = entries.len() >= usize::from(limit);
     let next = entries.last().filter(|_| is_full).map(|last| EntryStart::After(last.key().to_owned()));
