@@ -1,12 +1,13 @@
 # swift-s3-sync: `make help` lists what there is.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/swift-s3-sync/target
 PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test lint bench
+.PHONY: help setup build install install-filter demo test lint bench
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: ## Install what a fresh Debian 12 lacks for building and testing (minutes; seconds when nothing is missing)
 	@scripts/setup.sh
@@ -20,6 +21,11 @@ build: ## Build the release binaries
 install: build ## Install the release binaries under PREFIX (default /usr/local)
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 0755 $(addprefix "$(CARGO_TARGET_DIR)"/release/,$(BINARIES)) "$(DESTDIR)$(PREFIX)/bin/"
+
+FILTER_DIR ?= $(PREFIX)/lib/python$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')/dist-packages
+
+install-filter: ## Install the filter for the pipeline of Swift's proxy (Debian's Python; FILTER_DIR for another folder)
+	$(PYTHON) shunt/wsgi/install.py "$(DESTDIR)$(FILTER_DIR)"
 
 demo: setup ## A three-node Swift, an S3 store, a control plane and three workers on this machine, until Ctrl-C (first build about 10 minutes)
 	@echo "demo: building; about ten minutes the first time on two cores, seconds afterwards"

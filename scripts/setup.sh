@@ -18,7 +18,9 @@ PACKAGES=(
   # the Swift cluster of the tests
   swift-proxy swift-account swift-container swift-object memcached rsync liberasurecode1 util-linux
   # the S3 servers and clients of the tests
-  python3 python3-venv python3-swiftclient rclone
+  python3 python3-venv python3-swiftclient rclone s3cmd
+  # what benchmarks compare the shunt with
+  nginx-light
   # the identity service of the tests; without the package "keystone", which brings a service and its database
   python3-keystone python3-keystonemiddleware
 )

@@ -64,6 +64,10 @@ class Restores:
             for _ in range(MAX_REQUESTS):
                 answer = self.client.request("POST", "/shunt/v1/restore/" + job, report, body)
                 try:
+                    if answer.status == 202:
+                        # Nothing yet.
+                        report, body = [], b""
+                        continue
                     if answer.status != 200:
                         return
                     report, body = self.one(answer, env)
