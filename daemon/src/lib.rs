@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the product's rules. Binaries call it at start; libraries use only `tracing`.
 
+pub mod control_client;
 pub mod logging;
 pub mod signals;
 pub mod statsd;

@@ -50,7 +50,7 @@ pub use exclude::{ExcludePattern, MatchLimitExceeded};
 pub use key_mapping::{KeyMapping, MAX_KEY_BYTES};
 pub use lifecycle::{LifecyclePlan, LifecycleRule, expiration_days, own_expiration, plan_lifecycle};
 pub use limits::{Limits, Rates, WeekMinute};
-pub use mapping::{ContainerSelector, Mapping};
+pub use mapping::{ContainerSelector, Mapping, Merge, MergeFailure};
 pub use metadata_mapping::{
     DLO_ETAG_MARKER, DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_ETAG_MARKER, SLO_MARKER,
     decode_name, decode_value, decode_value_bytes, encode_name, encode_value, same_meaning, to_remote,

@@ -46,6 +46,8 @@ pub struct Mapping {
     pub exclude: Option<ExcludePattern>,
     /// Headers an object must have to be copied.
     pub selection: SelectionCriteria,
+    /// What the shunt does for the mapping; `None`: nothing, local and remote objects are two name spaces.
+    pub merge: Option<Merge>,
     /// How long a copy lives.
     pub remote_delete_after: Option<Duration>,
     /// How fast the remote may be used, over all workers.
@@ -54,6 +56,27 @@ pub struct Mapping {
     pub delete_limit: Option<DeleteLimit>,
     /// How many earlier mappings of the configuration differ from this one in nothing that makes its id.
     pub repetition: usize,
+}
+
+/// How the shunt shows what is on the remote only. Local and remote names are one name space then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merge {
+    /// A full GET of an archived object also writes it back.
+    pub restores: bool,
+    /// DELETE and POST of archived objects reach the remote.
+    pub writes: bool,
+    /// What a listing is while the remote cannot be asked.
+    pub failure: MergeFailure,
+}
+
+/// What a merged listing is while the remote cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MergeFailure {
+    /// An error: what is missing in a listing is taken for deleted by many a client.
+    #[default]
+    Error,
+    /// The local names, with a header that says so.
+    Local,
 }
 
 /// Which containers of an account a mapping is about.
@@ -243,6 +266,7 @@ mod tests {
             propagate_delete: true,
             exclude: None,
             selection: SelectionCriteria::default(),
+            merge: None,
             remote_delete_after: None,
             limits: Limits::default(),
             delete_limit: Some(DeleteLimit::default()),

@@ -7,6 +7,8 @@
 //! * [`error`]: [`StoreError`] and its [`ErrorKind`]
 //! * [`limited`]: a store that keeps to rates
 //! * [`metering`]: counts of requests sent, by operation
+//! * [`remotes`]: the open stores of a process, shared by mappings, and whether they are worth asking
+//! * [`secrets`]: reads credentials from where the configuration says they are
 //! * [`s3`]: the provider for everything that speaks the S3 protocol
 //! * [`swift`]: the provider for OpenStack Swift
 //! * [`verify`]: proves that a remote can be used
@@ -22,7 +24,9 @@ pub mod limited;
 pub mod metering;
 pub mod multipart;
 pub mod object_store;
+pub mod remotes;
 pub mod s3;
+pub mod secrets;
 pub mod swift;
 pub mod swift_account;
 pub mod verify;
@@ -39,6 +43,7 @@ pub use object_store::{
     AnswerNotes, GetObject, IN_ARCHIVE, ListEntry, ListPage, ObjectStore, PutObject, PutReceipt,
     RemoteObject, Thaw,
 };
+pub use remotes::{RemoteStore, Remotes};
 pub use s3::{S3Settings, StaticCredentials, open};
 pub use swift::{SwiftCredentials, SwiftSettings};
 pub use swift_account::{ContainerHead, SloSegment, SwiftAccount};

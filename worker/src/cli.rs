@@ -16,17 +16,18 @@ use swift_s3_policy::{ConfigProblem, LogLevel, Secret, SecretSource, SyncConfig}
 use tokio::sync::mpsc;
 
 use crate::board::Board;
-use crate::control::{ControlSettings, Link};
+use crate::control::Link;
 use crate::discover::Discovery;
 use crate::feed::Shared;
-use crate::remote::Remotes;
 use crate::schedule::{Parts, Scheduler, Switch};
-use crate::secrets::resolve;
 use crate::startup::{self, Ground};
 use crate::swift::backend::Backend;
 use crate::swift::container_server::ContainerServers;
 use crate::swift::local_objects::LocalObjects;
 use crate::transfer::Transfer;
+use swift_s3_daemon::control_client::ControlSettings;
+use swift_s3_store::remotes::Remotes;
+use swift_s3_store::secrets::resolve;
 
 /// Some row of a single round could not be carried.
 const EXIT_ROWS_FAILED: u8 = 1;

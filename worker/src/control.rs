@@ -2,29 +2,23 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`settings`] | where the control plane is, and how to be let in |
 //! | [`session`] | the connection: fail-over, registration, heartbeats, reports and their acknowledgements |
 //! | [`link`] | what the rest of the worker sees of it |
 //! | [`memory`] | progress kept there, and here while it is away |
 //! | [`configuration`] | takes a pushed configuration, checks what is new in it, puts it in force, answers |
 //! | [`effective`] | the document that is in force when some of its mappings are refused |
-//! | [`last_good`] | the last configuration that was in force, on this node's disk |
 //! | [`reporter`] | how far every feed is |
 //! | [`explain`] | what this node knows of one object |
 //! | [`wire`] | types of the contract |
 
-mod access;
 pub mod configuration;
 pub mod effective;
 pub mod explain;
-pub mod last_good;
 pub mod link;
 pub mod memory;
 pub mod reporter;
 pub mod session;
-pub mod settings;
 pub mod wire;
 
 pub use link::Link;
 pub use memory::ControlMemory;
-pub use settings::ControlSettings;

@@ -25,7 +25,6 @@ use crate::mapping_state::MappingState;
 use crate::memory::{FeedName, Memory, Origin};
 use crate::parked::Parked;
 use crate::progress::Progress;
-use crate::remote::RemoteStore;
 use crate::status_file::SavedFeed;
 use crate::swift::container_db::{ContainerDb, ContainerInfo, DbError, DbErrorKind, Row};
 use crate::swift::container_server::ContainerServers;
@@ -33,6 +32,7 @@ use crate::swift::file_stamp::FileStamp;
 use crate::swift::topology::ContainerPlace;
 use crate::transfer::{Hint, Route, Transfer};
 use crate::valve::Valve;
+use swift_s3_store::remotes::RemoteStore;
 pub use view::{Tried, View};
 
 /// How far, in ROWIDs, work may run ahead of the saved cursor. After a crash, rows within this distance may have been carried already, so they

@@ -10,7 +10,7 @@
 //! 4. [`memory`] keeps progress on this node or in the control plane, [`lag`] counts what is left, [`valve`] holds a burst of deletes,
 //!    [`board`] shows what is going on, and [`control`] talks to the control plane.
 //! 5. [`sweep`] gives up uploads that killed workers left.
-//! 6. [`swift`] is everything that touches the local cluster, [`remote`] what is shared of the remote stores.
+//! 6. [`swift`] is everything that touches the local cluster, what is shared of the remote stores is in the crate `store`.
 
 pub mod audit;
 pub mod board;
@@ -30,9 +30,7 @@ pub mod parked;
 pub mod probe;
 pub mod progress;
 pub mod reason;
-pub mod remote;
 pub mod schedule;
-pub mod secrets;
 pub mod segment_use;
 pub mod startup;
 pub mod status_file;

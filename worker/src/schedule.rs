@@ -28,7 +28,6 @@ use crate::control::{ControlMemory, Link};
 use crate::discover::{Discovered, Discovery, Found};
 use crate::feed::{Feed, PassEnd, PassSettings, Shared, now};
 use crate::memory::{FeedName, Memory};
-use crate::remote::{RemoteStore, Remotes};
 use crate::status_file::{Keep, StatusDir, file_name};
 use crate::transfer::Route;
 use crate::watch::Watcher;
@@ -36,6 +35,7 @@ use expiration::Expirations;
 use orders::Obeyed;
 pub use orders::{Order, Switch};
 use sweeping::Sweeping;
+use swift_s3_store::remotes::{RemoteStore, Remotes};
 
 /// Passes of one feed start at least this far apart: rows that come in a burst are then read together.
 const MIN_PASS_INTERVAL: Duration = Duration::from_millis(50);

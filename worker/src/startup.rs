@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::fcntl::{Flock, FlockArg};
 use swift_s3_policy::{ConfigProblem, CredentialSource, SyncConfig, parse_sync_config};
 
-use crate::secrets::resolve;
 use crate::status_file::StatusDir;
 use crate::swift::local_objects::InternalUrl;
 use crate::swift::topology::SwiftTopology;
+use swift_s3_store::secrets::resolve;
 
 /// A configuration file larger than this is a mistake.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024 * 1024;

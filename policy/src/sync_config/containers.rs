@@ -7,7 +7,7 @@ use super::reader::{Section, Unit};
 use super::{limits, remote};
 use crate::exclude::ExcludePattern;
 use crate::key_mapping::MAX_KEY_BYTES;
-use crate::mapping::{ALL_CONTAINERS, ContainerSelector, Mapping};
+use crate::mapping::{ALL_CONTAINERS, ContainerSelector, Mapping, Merge, MergeFailure};
 use crate::remote::Remote;
 use crate::selection::SelectionCriteria;
 
@@ -16,7 +16,7 @@ const MAX_NAME_BYTES: usize = 256;
 /// The shortest expiration that is a whole day after rounding.
 const SHORTEST_EXPIRATION: Duration = Duration::from_secs(43_200);
 
-pub(crate) const KEYS: [&str; 39] = [
+pub(crate) const KEYS: [&str; 41] = [
     "account",
     "auth_type",
     "aws_addressing_style",
@@ -34,7 +34,9 @@ pub(crate) const KEYS: [&str; 39] = [
     "encryption",
     "exclude_pattern",
     "limits",
+    "merge_failure",
     "merge_namespaces",
+    "merge_writes",
     "min_segment_size",
     "project_domain_name",
     "project_name",
@@ -69,9 +71,7 @@ pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {
     let retain_local = section.flag("retain_local", true);
     let retain_local_segments = section.flag("retain_local_segments", false);
     let propagate_delete = section.flag("propagate_delete", true);
-    // These two belong to the proxy middleware; here they only have to make sense.
-    section.flag("merge_namespaces", false);
-    section.flag("restore_object", false);
+    let merge = read_merge(section);
     if !retain_local && propagate_delete {
         section.warn(
             "propagate_delete",
@@ -97,11 +97,23 @@ pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {
         propagate_delete,
         exclude,
         selection,
+        merge,
         remote_delete_after,
         limits,
         delete_limit,
         repetition: 0,
     })
+}
+
+/// What the shunt does. The keys beside `merge_namespaces` only have to make sense while that is false.
+fn read_merge(section: &mut Section<'_>) -> Option<Merge> {
+    let is_merged = section.flag("merge_namespaces", false);
+    let restores = section.flag("restore_object", false);
+    let writes = section.flag("merge_writes", false);
+    let allowed = "\"error\" or \"local\"";
+    let failure = section.text("merge_failure", allowed, |text| ["error", "local"].contains(&text));
+    let failure = if failure == Some("local") { MergeFailure::Local } else { MergeFailure::Error };
+    is_merged.then_some(Merge { restores, writes, failure })
 }
 
 fn read_account(section: &mut Section<'_>) -> Option<String> {

@@ -14,12 +14,12 @@ use super::*;
 use crate::audit::Auditor;
 use crate::control::configuration::{Configuration, read, refusal, switches};
 use crate::control::explain::explain;
-use crate::control::last_good::LastGood;
 use crate::control::reporter::{self, Statuses};
 use crate::control::session::{Incoming, Parts as SessionParts, Session};
 use crate::feed::Tried;
 use crate::reason::Reason;
 use crate::schedule::Order;
+use swift_s3_daemon::control_client::LastGood;
 
 /// Messages that wait for whoever acts on them.
 const QUEUE: usize = 64;

@@ -20,10 +20,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::effective::effective;
-use super::last_good::LastGood;
-use crate::remote::{Remotes, check};
 use crate::schedule::{Order, Switch};
 use crate::startup::{keep_fixed, secrets};
+use swift_s3_daemon::control_client::LastGood;
+use swift_s3_store::remotes::{Remotes, check};
 
 /// Remotes that are checked at the same time.
 const CHECKS: usize = 8;

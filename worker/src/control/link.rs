@@ -11,11 +11,11 @@ use swift_s3_proto::v1::node_service_client::NodeServiceClient;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::access::Authorized;
 use super::memory::ControlMemory;
 use super::wire;
 use crate::memory::FeedName;
 use crate::status_file::SavedFeed;
+use swift_s3_daemon::control_client::Authorized;
 
 /// Reports that wait to be sent; each feed has one at most, and whoever waits longer waits for the channel.
 pub(super) const REPORTS: usize = 1_024;

@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
-use super::access::ShowToken;
 use super::link::{Client, Link, Report};
 use super::reporter::{Sent, Statuses, mapping_health};
-use super::settings::ControlSettings;
 use crate::board::Board;
+use swift_s3_daemon::control_client::ControlSettings;
+use swift_s3_daemon::control_client::ShowToken;
 
 /// An answer to the registration takes no longer.
 const WELCOME_LIMIT: Duration = Duration::from_secs(10);

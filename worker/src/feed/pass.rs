@@ -24,9 +24,9 @@ use crate::large::lane::{Lane, MAX_APART};
 use crate::parked::{FailedRow, ParkedRow};
 use crate::probe::{PAGE_COST_IN_HEADS, probe};
 use crate::reason::{Failure, Reason};
-use crate::remote::check;
 use crate::swift::container_db::{ContainerInfo, DbError, DbErrorKind, MAX_BATCH_ROWS, Row, RowProblem};
 use crate::transfer::{Done, Hint, Outcome, Trouble};
+use swift_s3_store::remotes::check;
 
 /// Cursors are saved this often during a long walk. A crash repeats at most this much checking.
 const SAVE_EVERY: Duration = Duration::from_secs(1);

@@ -8,15 +8,15 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 /// A channel that shows the token.
-pub(super) type Authorized = InterceptedService<Channel, ShowToken>;
+pub type Authorized = InterceptedService<Channel, ShowToken>;
 
 /// Adds the token to requests.
 #[derive(Clone)]
-pub(super) struct ShowToken(Option<MetadataValue<Ascii>>);
+pub struct ShowToken(Option<MetadataValue<Ascii>>);
 
 impl ShowToken {
     /// A token with characters that a header cannot hold is as good as none: the control plane then says that it wants one.
-    pub(super) fn new(token: Option<&Secret>) -> Self {
+    pub fn new(token: Option<&Secret>) -> Self {
         let value = token.and_then(|token| format!("Bearer {}", token.expose()).parse().ok());
         Self(value.map(|mut value: MetadataValue<Ascii>| {
             value.set_sensitive(true);

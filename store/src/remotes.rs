@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use swift_s3_policy::{ContainerSelector, CredentialSource, Mapping, Remote, S3Remote, SwiftRemote};
-use swift_s3_store::{
+use crate::{
     ErrorKind, ObjectStore, S3Settings, StaticCredentials, StoreError, SwiftCredentials, SwiftSettings,
 };
+use swift_s3_policy::{ContainerSelector, CredentialSource, Mapping, Remote, S3Remote, SwiftRemote};
 use tokio::time::Instant;
 
 use crate::secrets::{SecretError, resolve};
@@ -36,7 +36,7 @@ pub struct RemoteStore {
     pub lifecycle: tokio::sync::Mutex<()>,
 }
 
-/// Circuit breaker of one remote. Failures of single objects do not count; see [`swift_s3_store::ErrorKind::is_remote_wide`].
+/// Circuit breaker of one remote. Failures of single objects do not count; see [`crate::ErrorKind::is_remote_wide`].
 #[derive(Debug, Default)]
 pub struct Health {
     state: Mutex<HealthState>,
@@ -152,7 +152,7 @@ async fn open_s3(
             https_proxy: target.proxies.1.clone(),
             max_connections,
         };
-    swift_s3_store::open(&settings).await
+    crate::s3::open(&settings).await
 }
 
 async fn open_swift(
@@ -170,7 +170,7 @@ async fn open_swift(
         https_proxy: target.proxies.1.clone(),
         max_connections,
     };
-    swift_s3_store::swift::open(&settings).await
+    crate::swift::open(&settings).await
 }
 
 /// All stores of the process.

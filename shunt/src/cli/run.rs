@@ -1,0 +1,210 @@
+//! Puts the parts together and runs them until told to stop.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Scheme;
+use swift_s3_daemon::control_client::ControlSettings;
+use swift_s3_daemon::logging::{self, LogSettings};
+use swift_s3_daemon::signals::{Request, Signals};
+use swift_s3_policy::{ConfigProblem, Secret, SecretSource};
+use swift_s3_store::secrets::resolve;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Arguments;
+use crate::admin::{self, Readiness};
+use crate::context::Context;
+use crate::metrics::Metrics;
+use crate::policy::control::Follower;
+use crate::policy::{Policies, file};
+use crate::proxy::{self, Limits, Proxy};
+use crate::restore::Restores;
+use crate::upstream::Upstream;
+
+const EXIT_CONFIGURATION: u8 = 2;
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let log = LogSettings {
+        level: arguments.log_level.into(),
+        format: arguments.log_format.into(),
+        console: arguments.log_file.is_none(),
+        file: arguments.log_file.clone(),
+        syslog: None,
+    };
+    if let Err(error) = logging::init(&log) {
+        eprintln!("swift-s3-shunt: {error}");
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "could not start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(serve(arguments));
+    // A name lookup may hang in a blocking thread; nothing durable waits for it.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(arguments: &Arguments) -> ExitCode {
+    let mut signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "could not install signal handlers");
+            return ExitCode::FAILURE;
+        }
+    };
+    let policies = Arc::new(Policies::default());
+    let readiness = Arc::new(Readiness::default());
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let (reload, reloads) = mpsc::channel(1);
+    if let Err(problems) = begin_policy(arguments, &policies, &readiness, &tasks, &stop, reloads).await {
+        eprintln!("swift-s3-shunt: {} problem(s)", problems.len());
+        for problem in &problems {
+            eprintln!("  {problem}");
+        }
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
+    let context =
+        Arc::new(Context { policies, metrics: Metrics::default(), restores: Arc::new(Restores::default()) });
+    if let Err(error) = open_doors(arguments, &context, &readiness, &tasks, &stop).await {
+        eprintln!("swift-s3-shunt: {error}");
+        return ExitCode::FAILURE;
+    }
+    loop {
+        match signals.next().await {
+            Request::Reload if arguments.control.is_empty() => drop(reload.try_send(())),
+            Request::Reload => {
+                tracing::info!("SIGHUP does nothing here: the control plane pushes the configuration")
+            }
+            Request::Stop => break,
+        }
+    }
+    tracing::info!(drain_seconds = arguments.drain, "stopping");
+    readiness.stopping();
+    stop.cancel();
+    tasks.close();
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = signals.stop_requested() => tracing::warn!("told twice to stop; not waiting"),
+    }
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// Puts the first policy in force, and follows what comes after it.
+async fn begin_policy(
+    arguments: &Arguments,
+    policies: &Arc<Policies>,
+    readiness: &Arc<Readiness>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    reloads: mpsc::Receiver<()>,
+) -> Result<(), Vec<String>> {
+    let shown = |problems: Vec<ConfigProblem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    if let (Some(path), true) = (&arguments.config, arguments.control.is_empty()) {
+        let config = file::read(path).map_err(shown)?;
+        let problems = policies.install(&config).await;
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        readiness.policy_in_force();
+        tasks.spawn(file::follow(path.clone(), Arc::clone(policies), reloads, stop.clone()));
+        return Ok(());
+    }
+    let local = arguments.config.as_deref().map(std::fs::read_to_string).transpose();
+    let local = local.map_err(|error| vec![format!("--config: {error}")])?;
+    std::fs::create_dir_all(&arguments.state_dir)
+        .map_err(|error| vec![format!("--state-dir {}: {error}", arguments.state_dir.display())])?;
+    let settings = control_settings(arguments).map_err(|problem| vec![problem])?;
+    let follower = Follower::new(settings, &arguments.state_dir, local, Arc::clone(policies))
+        .map_err(|error| vec![format!("--control: {error}")])?;
+    if follower.begin().await {
+        readiness.policy_in_force();
+    }
+    let (ready, readiness) = (Arc::new(Notify::new()), Arc::clone(readiness));
+    tasks.spawn(follower.run(Arc::clone(&ready), stop.clone()));
+    tokio::spawn(async move {
+        ready.notified().await;
+        readiness.policy_in_force();
+    });
+    Ok(())
+}
+
+fn control_settings(arguments: &Arguments) -> Result<ControlSettings, String> {
+    let token =
+        arguments.control_token_file.clone().map(|path| resolve(&SecretSource::File(path))).transpose();
+    let token = token.map_err(|error| format!("--control-token-file: {error}"))?;
+    Ok(ControlSettings {
+        urls: arguments.control.clone(),
+        node_id: String::new(),
+        token: token.map(Secret::new),
+        ca_cert: arguments.control_ca_cert.clone(),
+        client_identity: arguments.control_client_cert.clone().zip(arguments.control_client_key.clone()),
+        addresses: Vec::new(),
+    })
+}
+
+/// Opens all addresses before any is served.
+async fn open_doors(
+    arguments: &Arguments,
+    context: &Arc<Context>,
+    readiness: &Arc<Readiness>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), String> {
+    let mut opened = String::new();
+    let admin = listen("--admin-listen", "admin", arguments.admin_listen, &mut opened).await?;
+    let clients = listen("--listen", "proxy", arguments.listen, &mut opened).await?;
+    if let Some(path) = &arguments.port_file {
+        write_whole(path, &opened).map_err(|error| format!("--port-file {}: {error}", path.display()))?;
+    }
+    if let Some(listener) = admin {
+        tasks.spawn(admin::serve(listener, Arc::clone(context), Arc::clone(readiness), stop.clone()));
+    }
+    if let (Some(listener), Some(authority)) =
+        (clients, arguments.swift.as_ref().and_then(|uri| uri.authority().cloned()))
+    {
+        let limit = Duration::from_secs(arguments.swift_timeout);
+        tracing::info!(swift = %authority, "serving clients");
+        let upstream = Upstream::new(Scheme::HTTP, authority, limit);
+        let proxy = Arc::new(Proxy::new(Arc::clone(context), upstream));
+        let limits = Limits {
+            connections: usize::try_from(arguments.max_connections).unwrap_or(usize::MAX),
+            drain: Duration::from_secs(arguments.drain),
+        };
+        tasks.spawn(proxy::serve(listener, proxy, limits, stop.clone()));
+    }
+    Ok(())
+}
+
+async fn listen(
+    flag: &str,
+    name: &str,
+    address: Option<SocketAddr>,
+    opened: &mut String,
+) -> Result<Option<TcpListener>, String> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("{flag} {address}: {error}"))?;
+    let address = listener.local_addr().map_err(|error| format!("{flag}: {error}"))?;
+    tracing::info!(%address, door = name, "listening");
+    let _ = writeln!(opened, "{name} {address}");
+    Ok(Some(listener))
+}
+
+/// Whoever waits for the file never sees half of it.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(temporary, path)
+}

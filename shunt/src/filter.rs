@@ -1,0 +1,1 @@
+//! The door for the filter in Swift's own pipeline.

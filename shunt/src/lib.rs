@@ -1,0 +1,37 @@
+//! The shunt: in front of Swift, it gives on-line access to objects that are only on the remote any more.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`cli`] | the command line and the life of the process |
+//! | [`policy`] | which containers are merged, from a file or the control plane; the last good one holds |
+//! | [`request`] | what a request is about, by its path |
+//! | [`proxy`] | the door for clients: a streaming HTTP/1.1 proxy in front of Swift |
+//! | [`filter`] | the door for the filter in Swift's own pipeline |
+//! | [`upstream`] | the connections to Swift |
+//! | [`read`] | GET and HEAD of archived objects |
+//! | [`listing`] | listings of local and archived names together |
+//! | [`restore`] | archived objects written back |
+//! | [`write`] | DELETE and POST of archived objects |
+//! | [`copy`] | copies of archived objects |
+//! | [`admin`], [`metrics`] | liveness, readiness and figures |
+//!
+//! Local first, always: the remote is asked only after Swift itself has answered 404 to the client's own request, which it does only to those who
+//! may read the object. Nothing is kept on disk but the last good configuration.
+
+pub mod admin;
+pub mod body;
+pub mod cli;
+pub mod context;
+pub mod copy;
+pub mod filter;
+pub mod listing;
+pub mod metrics;
+pub mod policy;
+pub mod proxy;
+pub mod read;
+pub mod request;
+pub mod restore;
+pub mod upstream;
+pub mod write;
+
+pub use body::{Body, BoxError, Response};

@@ -1,0 +1,167 @@
+//! The policy from a control plane, as it changes; the last good one is kept on disk and never expires.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swift_s3_daemon::control_client::{ControlSettings, LastGood, SettingsError, ShowToken};
+use swift_s3_policy::{ConfigProblem, SyncConfig, parse_for_node};
+use swift_s3_proto::MAX_MESSAGE_BYTES;
+use swift_s3_proto::v1::policy_service_client::PolicyServiceClient;
+use swift_s3_proto::v1::{Snapshot, WatchSnapshotRequest};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+
+use super::Policies;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Follows a control plane.
+#[derive(Debug)]
+pub struct Follower {
+    settings: ControlSettings,
+    endpoints: Vec<Endpoint>,
+    kept: LastGood,
+    /// The shunt's own file, for what belongs to this machine (`internal_url`, proxies).
+    local: Option<String>,
+    policies: Arc<Policies>,
+    generation: u64,
+}
+
+impl Follower {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the addresses or certificates are wrong.
+    pub fn new(
+        settings: ControlSettings,
+        state_dir: &std::path::Path,
+        local: Option<String>,
+        policies: Arc<Policies>,
+    ) -> Result<Self, SettingsError> {
+        let endpoints = settings.endpoints()?;
+        Ok(Self { settings, endpoints, kept: LastGood::new(state_dir), local, policies, generation: 0 })
+    }
+
+    /// Puts in force what was last good, if there is such. Answers whether there was.
+    pub async fn begin(&self) -> bool {
+        let Some(snapshot) = self.kept.load().filter(|snapshot| snapshot.revision != 0) else {
+            return false;
+        };
+        match self.parse(&snapshot) {
+            Ok(config) => {
+                tracing::info!(revision = snapshot.revision, "beginning with the last good configuration");
+                self.policies.install(&config).await;
+                true
+            }
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!(revision = snapshot.revision, "the kept configuration: {problem}");
+                }
+                false
+            }
+        }
+    }
+
+    /// Follows until told to stop.
+    pub async fn run(mut self, ready: Arc<tokio::sync::Notify>, stop: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        let mut turn = 0usize;
+        loop {
+            let endpoints = self.endpoints.clone();
+            if let Some(endpoint) = endpoints.get(turn % endpoints.len().max(1)) {
+                let outcome = tokio::select! {
+                    outcome = self.watch(endpoint, &ready) => outcome,
+                    () = stop.cancelled() => return,
+                };
+                match outcome {
+                    Ok(()) => pause = FIRST_PAUSE,
+                    Err(error) => {
+                        tracing::warn!(url = %endpoint.uri(), error = %error.message(), code = ?error.code(), "the control plane is away; the policy in force stays");
+                    }
+                }
+            }
+            turn = turn.wrapping_add(1);
+            let spread = pause.mul_f64(rand::random_range(0.5..1.5));
+            tokio::select! {
+                () = tokio::time::sleep(spread) => {}
+                () = stop.cancelled() => return,
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    /// One connection, until it ends. `Ok` when it had been good for something.
+    async fn watch(&mut self, endpoint: &Endpoint, ready: &tokio::sync::Notify) -> Result<(), tonic::Status> {
+        let channel =
+            endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+        let token = ShowToken::new(self.settings.token.as_ref());
+        let mut client = PolicyServiceClient::with_interceptor(channel, token)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let request = WatchSnapshotRequest { generation: self.generation };
+        let mut stream = client.watch_snapshot(request).await?.into_inner();
+        tracing::info!(url = %endpoint.uri(), "following the control plane");
+        loop {
+            match stream.message().await {
+                Ok(Some(snapshot)) => {
+                    self.generation = snapshot.generation;
+                    self.take(snapshot).await;
+                    ready.notify_one();
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    tracing::info!(error = %error.message(), "the control plane ended the stream");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// What is wrong as a whole changes nothing; mappings that are wrong are left out, and told.
+    async fn take(&self, snapshot: Snapshot) {
+        // A control plane that lost its memory has nothing to say.
+        if snapshot.revision == 0 {
+            return;
+        }
+        match self.parse(&snapshot) {
+            Ok(config) => {
+                self.policies.install(&config).await;
+                tracing::info!(revision = snapshot.revision, "policy pushed");
+                let kept = self.kept.clone();
+                let stored = tokio::task::spawn_blocking(move || kept.store(&snapshot)).await;
+                if let Ok(Err(error)) = stored {
+                    tracing::error!(%error, "could not keep the configuration; a start without the control plane would use the one before");
+                }
+            }
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!(revision = snapshot.revision, "the configuration is not used: {problem}");
+                }
+            }
+        }
+    }
+
+    fn parse(&self, snapshot: &Snapshot) -> Result<SyncConfig, Vec<ConfigProblem>> {
+        let document = std::str::from_utf8(&snapshot.document).map_err(|error| {
+            vec![ConfigProblem {
+                path: String::new(),
+                found: error.to_string(),
+                allowed: "UTF-8 text".into(),
+            }]
+        })?;
+        let parsed = parse_for_node(document, self.local.as_deref())?;
+        for refused in &parsed.refused {
+            for problem in &refused.problems {
+                tracing::error!(mapping = %refused.label, "not served: {problem}");
+            }
+        }
+        Ok(parsed.config)
+    }
+}
+
+/// Where the shunt keeps what it had from the control plane, unless told otherwise.
+#[must_use]
+pub fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/swift-s3-shunt")
+}

@@ -1,0 +1,120 @@
+//! The door for clients: a streaming HTTP/1.1 proxy in front of Swift.
+//!
+//! What no mapping concerns passes through as it is. Nothing is decided here but which module answers.
+
+mod bodies;
+mod connection;
+mod headers;
+mod merged;
+mod temp_url;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, StatusCode, header};
+use hyper::body::{Body as _, Incoming};
+
+pub use connection::{Limits, serve};
+
+use crate::body::{self, Body, Response, boxed, text};
+use crate::context::Context;
+use crate::policy::Found;
+use crate::request::{BYPASS, Target};
+use crate::upstream::{Upstream, UpstreamError};
+use bodies::{AnswerBody, ClientBody, Continue};
+
+/// For metrics.
+const DOOR: &str = "proxy";
+/// Swift that does not say "100 Continue" within this time is sent the body all the same.
+const CONTINUE_LIMIT: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Proxy {
+    context: Arc<Context>,
+    upstream: Upstream,
+}
+
+impl Proxy {
+    /// In front of `upstream`.
+    #[must_use]
+    pub fn new(context: Arc<Context>, upstream: Upstream) -> Self {
+        Self { context, upstream }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request<Incoming>) -> Response {
+        let Some(request) = headers::accept(request) else {
+            return text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n");
+        };
+        let is_bypassed = request.headers().get(BYPASS).is_some_and(|value| !value.is_empty());
+        if is_bypassed || self.context.policies.current().is_empty() {
+            return self.pass(request).await;
+        }
+        let target = Target::of(request.uri().path());
+        let Some((account, container)) = target.container() else { return self.pass(request).await };
+        match self.context.policies.find(account, container) {
+            Found::Merged(route) => self.merged(request, target, route).await,
+            Found::Broken(reason) => self.broken(request, &target, &reason).await,
+            Found::Nothing => self.unmerged(request).await,
+        }
+    }
+
+    /// Passes a request and its answer on.
+    async fn pass(&self, request: Request<Incoming>) -> Response {
+        let response = match self.forward(request).await {
+            Ok(response) => response,
+            Err(error) => unanswered(&error),
+        };
+        self.context.metrics.answered(DOOR, "pass", response.status());
+        response
+    }
+
+    /// Sends a request to Swift, its body as it comes, and gives the answer as it comes.
+    async fn forward(&self, request: Request<Incoming>) -> Result<Response, UpstreamError> {
+        let (parts, content) = request.into_parts();
+        if content.is_end_stream() {
+            let request = Request::from_parts(parts, body::empty());
+            return self.upstream.ask(request).await.map(received);
+        }
+        let (content, sent) = ClientBody::new(content);
+        let expects = parts.headers.contains_key(header::EXPECT);
+        let mut request = Request::from_parts(parts, ());
+        let content: Body = if expects {
+            let (gate, opener) = Continue::new(content, CONTINUE_LIMIT);
+            hyper::ext::on_informational(&mut request, move |_| opener.open());
+            boxed(gate)
+        } else {
+            boxed(content)
+        };
+        let request = request.map(|()| content);
+        let limit = self.upstream.answer_limit();
+        let late = async {
+            sent.ended().await;
+            tokio::time::sleep(limit).await;
+        };
+        tokio::select! {
+            answer = self.upstream.send(request) => answer.map(received),
+            () = late => Err(UpstreamError::TimedOut(limit)),
+        }
+    }
+}
+
+/// Swift's answer, fit to be passed on.
+fn received(response: http::Response<Incoming>) -> Response {
+    let (mut parts, content) = response.into_parts();
+    headers::remove_hop_by_hop(&mut parts.headers);
+    let content = if content.is_end_stream() { body::empty() } else { boxed(AnswerBody::new(content)) };
+    Response::from_parts(parts, content)
+}
+
+/// Swift is away.
+fn unanswered(error: &UpstreamError) -> Response {
+    use std::error::Error as _;
+    tracing::warn!(%error, cause = error.source().map(|cause| format!("{cause:?}")), "no answer from Swift");
+    match error {
+        UpstreamError::TimedOut(_) => text(StatusCode::GATEWAY_TIMEOUT, "Swift did not answer in time\n"),
+        UpstreamError::Failed(_) => text(StatusCode::BAD_GATEWAY, "Swift does not answer\n"),
+        UpstreamError::Request(_) => text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n"),
+    }
+}

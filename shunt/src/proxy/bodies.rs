@@ -1,0 +1,185 @@
+//! Bodies on their way through: given up when they stand still, and held back until they are wanted.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
+
+use crate::body::BoxError;
+
+/// A body that gives nothing for this long, while it is asked, is given up.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+#[error("nothing came for {} s", STALL_LIMIT.as_secs())]
+struct Stalled;
+
+/// An answer's body, from Swift.
+#[derive(Debug)]
+pub(super) struct AnswerBody {
+    content: Incoming,
+    /// Set while the content is waited for: a client that takes its time is no fault of Swift.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(content: Incoming) -> Self {
+        Self { content, alarm: None }
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(polled) = Pin::new(&mut this.content).poll_frame(context) {
+            this.alarm = None;
+            return Poll::Ready(polled.map(|polled| polled.map_err(Into::into)));
+        }
+        let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep(STALL_LIMIT)));
+        match alarm.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Some(Err(Stalled.into()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
+
+/// A client's body, whose end is told.
+#[derive(Debug)]
+pub(super) struct ClientBody {
+    content: AnswerBody,
+    ended: Arc<Notify>,
+}
+
+/// Tells when a client's body has been sent, or dropped.
+#[derive(Debug)]
+pub(super) struct Sent(Arc<Notify>);
+
+impl Sent {
+    pub(super) async fn ended(&self) {
+        self.0.notified().await;
+    }
+}
+
+impl ClientBody {
+    pub(super) fn new(content: Incoming) -> (Self, Sent) {
+        let ended = Arc::new(Notify::new());
+        (Self { content: AnswerBody::new(content), ended: Arc::clone(&ended) }, Sent(ended))
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.ended.notify_one();
+    }
+}
+
+impl http_body::Body for ClientBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.content).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) {
+            self.ended.notify_one();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
+
+/// A body that is not asked for before Swift wants it: the first look at it tells the client to go on.
+#[derive(Debug)]
+pub(super) struct Continue<B> {
+    content: B,
+    wait: Option<Wait>,
+}
+
+/// The wait for Swift's word.
+struct Wait(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl std::fmt::Debug for Wait {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Wait")
+    }
+}
+
+/// Lets the body through.
+#[derive(Clone, Debug)]
+pub(super) struct Opener(Arc<Notify>);
+
+impl Opener {
+    pub(super) fn open(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl<B> Continue<B> {
+    pub(super) fn new(content: B, limit: Duration) -> (Self, Opener) {
+        let opener = Opener(Arc::new(Notify::new()));
+        let opened = Arc::clone(&opener.0);
+        let wait = Wait(Box::pin(async move {
+            let _ = tokio::time::timeout(limit, opened.notified()).await;
+        }));
+        (Self { content, wait: Some(wait) }, opener)
+    }
+}
+
+impl<B> http_body::Body for Continue<B>
+where
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(wait) = &mut self.wait {
+            if wait.0.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.wait = None;
+        }
+        Pin::new(&mut self.content).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}

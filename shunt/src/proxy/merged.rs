@@ -1,0 +1,151 @@
+//! Requests about containers that are merged.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::{DOOR, Proxy, temp_url, unanswered};
+use crate::body::{self, Response, collect, full, text};
+use crate::listing::{self, Format, LocalPage, Params};
+use crate::policy::Route;
+use crate::read::{self, Miss};
+use crate::request::{Target, query_value};
+
+/// Swift's errors are short.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// A listing of 10,000 names of 1,024 bytes each, every byte of them escaped in JSON.
+const MAX_LISTING_BYTES: usize = 96 * 1024 * 1024;
+
+impl Proxy {
+    /// A request about a merged container.
+    pub(super) async fn merged(
+        &self,
+        request: Request<Incoming>,
+        target: Target,
+        route: Arc<Route>,
+    ) -> Response {
+        match (target, request.method()) {
+            (Target::Object { object, .. }, &Method::GET | &Method::HEAD) => {
+                self.read(request, route, object).await
+            }
+            (Target::Container { .. }, &Method::GET) => self.list(request, route).await,
+            _ => self.pass(request).await,
+        }
+    }
+
+    /// A request about a container that is not merged: only copies may concern one that is.
+    pub(super) async fn unmerged(&self, request: Request<Incoming>) -> Response {
+        self.pass(request).await
+    }
+
+    /// A request about a merged container whose remote cannot be used: what Swift does not have is not known to be gone.
+    pub(super) async fn broken(&self, request: Request<Incoming>, target: &Target, reason: &str) -> Response {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let is_listing = request.method() == Method::GET && matches!(target, Target::Container { .. });
+        let response = self.pass(request).await;
+        let is_miss = response.status() == StatusCode::NOT_FOUND && matches!(target, Target::Object { .. });
+        if !(is_read && is_miss || is_listing && response.status().is_success()) {
+            return response;
+        }
+        tracing::warn!(reason, "the remote of a merged container cannot be used");
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the remote store of this container cannot be used at the moment\n",
+        )
+    }
+
+    async fn read(&self, request: Request<Incoming>, route: Arc<Route>, object: String) -> Response {
+        let (parts, content) = request.into_parts();
+        let local = self.forward(Request::from_parts(parts.clone(), content)).await;
+        let local = match local {
+            Ok(local) => local,
+            Err(error) => unanswered(&error),
+        };
+        if local.status() != StatusCode::NOT_FOUND || wants_only_swift(parts.uri.query()) {
+            self.context.metrics.answered(DOOR, "pass", local.status());
+            return local;
+        }
+        let is_head = parts.method == Method::HEAD;
+        let query = parts.uri.query().map(str::to_owned);
+        let local = if is_head { local } else { in_memory(local).await };
+        let miss = Miss {
+            route,
+            object: object.clone(),
+            request: parts,
+            local_headers: local.headers().clone(),
+            writer: None,
+        };
+        let Some(mut answer) = read::answer(&self.context, miss).await else {
+            self.context.metrics.answered(DOOR, "read", local.status());
+            return local;
+        };
+        keep_local(local.headers(), answer.headers_mut());
+        if answer.status().is_success() && temp_url::is_temporary(query.as_deref()) {
+            temp_url::dress(answer.headers_mut(), query.as_deref(), &object);
+        }
+        self.context.metrics.answered(DOOR, "read", answer.status());
+        answer
+    }
+
+    async fn list(&self, request: Request<Incoming>, route: Arc<Route>) -> Response {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let (Some(params), Some(format)) =
+            (Params::parse(&query), Format::negotiate(&query, request.headers()))
+        else {
+            return self.pass(request).await;
+        };
+        let local_query = params.local_query();
+        let local = self.local_page(request, &local_query);
+        let answer = listing::answer(&self.context, route, params, format, local).await;
+        self.context.metrics.answered(DOOR, "listing", answer.status());
+        answer
+    }
+
+    /// Swift's own listing, asked with the client's own headers.
+    async fn local_page(&self, request: Request<Incoming>, query: &str) -> Result<LocalPage, Response> {
+        let (mut parts, _) = request.into_parts();
+        let path = format!("{}?{query}", parts.uri.path());
+        parts.uri =
+            path.parse().map_err(|_| text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n"))?;
+        parts.headers.remove(header::ACCEPT);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let request = Request::from_parts(parts, body::empty());
+        let answer = self.upstream.ask(request).await.map_err(|error| unanswered(&error))?;
+        let answer = super::received(answer);
+        if answer.status() != StatusCode::OK {
+            return Err(answer);
+        }
+        let (parts, content) = answer.into_parts();
+        let content = collect(content, MAX_LISTING_BYTES).await.map_err(|error| {
+            tracing::warn!(%error, "Swift's listing broke off");
+            text(StatusCode::BAD_GATEWAY, "Swift's listing broke off\n")
+        })?;
+        Ok(LocalPage { status: parts.status, headers: parts.headers, body: content })
+    }
+}
+
+/// What asks for something that only Swift has: a version of its own, or the link itself.
+pub(super) fn wants_only_swift(query: Option<&str>) -> bool {
+    query_value(query, "version-id").is_some()
+}
+
+/// An answer with its content in memory, so that its connection is free while the remote is asked.
+async fn in_memory(answer: Response) -> Response {
+    let (parts, content) = answer.into_parts();
+    match collect(content, MAX_ERROR_BYTES).await {
+        Ok(content) => Response::from_parts(parts, full(content)),
+        Err(_) => text(StatusCode::NOT_FOUND, "Not Found\n"),
+    }
+}
+
+/// What Swift's 404 says of the request and not of the object: transaction ids, and what browsers want to know.
+pub(super) fn keep_local(local: &HeaderMap, answer: &mut HeaderMap) {
+    for (name, value) in local {
+        let is_kept = matches!(name.as_str(), "x-trans-id" | "x-openstack-request-id")
+            || name.as_str().starts_with("access-control-");
+        if is_kept && !answer.contains_key(name) {
+            answer.insert(name.clone(), HeaderValue::clone(value));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The connections to Swift's proxy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::body::Body;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Eventlet closes idle connections after 30 s by default (`client_timeout` is 60 s); a connection is dropped before that.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// Idle connections that are kept.
+const IDLE_CONNECTIONS: usize = 512;
+/// Room for one header block and what comes with it.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Swift could not be asked, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection, or it broke.
+    #[error("Swift does not answer: {0}")]
+    Failed(#[source] hyper_util::client::legacy::Error),
+    /// No answer in time.
+    #[error("Swift did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// A request that cannot be sent.
+    #[error("the request cannot be sent to Swift: {0}")]
+    Request(#[from] http::Error),
+}
+
+/// A Swift proxy.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    client: Client<HttpConnector, Body>,
+    scheme: Scheme,
+    authority: Authority,
+    answer_limit: Duration,
+}
+
+impl Upstream {
+    /// Nothing is connected yet. An answer that does not begin `answer_limit` after the request was sent is given up.
+    #[must_use]
+    pub fn new(scheme: Scheme, authority: Authority, answer_limit: Duration) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_LIMIT));
+        connector.set_nodelay(true);
+        connector.set_keepalive(Some(Duration::from_secs(60)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(BUFFER_BYTES)
+            .http1_max_headers(512)
+            .set_host(false)
+            .build(connector);
+        Self { client, scheme, authority, answer_limit }
+    }
+
+    /// Sends a request whose URI is a path with its query, byte for byte.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
+        let path = request.uri().path_and_query().cloned();
+        let mut uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        if let Some(path) = path {
+            uri = uri.path_and_query(path);
+        } else {
+            uri = uri.path_and_query("/");
+        }
+        *request.uri_mut() = uri.build()?;
+        self.client.request(request).await.map_err(UpstreamError::Failed)
+    }
+
+    /// As [`Upstream::send`], for requests without a body of a client: the answer must come in time.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
+        tokio::time::timeout(self.answer_limit, self.send(request))
+            .await
+            .map_err(|_| UpstreamError::TimedOut(self.answer_limit))?
+    }
+
+    /// How long an answer may take.
+    #[must_use]
+    pub fn answer_limit(&self) -> Duration {
+        self.answer_limit
+    }
+}
+
+/// Shared by all requests.
+pub type SharedUpstream = Arc<Upstream>;

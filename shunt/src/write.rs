@@ -1,0 +1,1 @@
+//! DELETE and POST of archived objects.
