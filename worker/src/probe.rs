@@ -105,7 +105,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use swift_s3_policy::{LifecyclePlan, LifecycleRule, RemoteMetadata};
     use swift_s3_store::{
-        EntryPage, EntryQuery, GetObject, ListEntry, Multipart, PutObject, PutReceipt, RemoteObject, RequestCounts, SwiftAccount,
+        EntryPage, EntryQuery, GetObject, ListEntry, Multipart, PutObject, PutReceipt, RemoteObject,
+        RequestCounts, SwiftAccount,
     };
 
     /// A bucket in memory that can only be listed: the walk is pure logic over pages.

@@ -109,7 +109,10 @@ fn install_filter(folder: &Path) -> Result<()> {
     let temporary = tempfile::Builder::new()
         .prefix("python-")
         .tempdir_in(folder.parent().context("a folder of the cluster")?)?;
-    let output = Command::new(SYSTEM_PYTHON).arg(filter_sources().join("install.py")).arg(temporary.path()).output()?;
+    let output = Command::new(SYSTEM_PYTHON)
+        .arg(filter_sources().join("install.py"))
+        .arg(temporary.path())
+        .output()?;
     ensure!(output.status.success(), "install.py: {}", String::from_utf8_lossy(&output.stderr));
     match fs::rename(temporary.keep(), folder) {
         Err(_) if folder.exists() => Ok(()),
