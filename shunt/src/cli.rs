@@ -87,6 +87,9 @@ pub struct Arguments {
     /// Connections of clients at the same time; more are closed at once
     #[arg(long, value_name = "N", env = "SWIFT_S3_SHUNT_MAX_CONNECTIONS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
+    /// Archived objects that are written back to Swift at the same time; 0: none
+    #[arg(long, value_name = "N", env = "SWIFT_S3_SHUNT_MAX_RESTORES", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub max_restores: u16,
     /// Seconds that Swift may take to begin an answer
     #[arg(long, value_name = "SECONDS", env = "SWIFT_S3_SHUNT_SWIFT_TIMEOUT", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub swift_timeout: u64,

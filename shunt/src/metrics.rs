@@ -144,6 +144,11 @@ impl Metrics {
         self.answers.get_or_create(&AnswerLabels { door, operation, status }).inc();
     }
 
+    /// Counts a restore, or one that was not begun.
+    pub fn restored(&self, outcome: &'static str) {
+        self.restores.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
     /// Counts a request to a remote.
     pub fn asked_remote(&self, operation: &'static str, outcome: &'static str) {
         self.remote.get_or_create(&RemoteLabels { operation, outcome }).inc();

@@ -1,19 +1,93 @@
-//! Archived objects that are written back while they are read.
+//! Writing archived objects back to Swift while a client reads them.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`plan`], [`headers`] | decide what is written: pure |
+//! | [`tee`], `source` | the content: a copy of what the client gets, and the remote itself once the client is ahead |
+//! | `job` | one restore |
+//! | [`restores`] | how many at once, one per object |
+//! | [`internal_url`] | a way into Swift: a pipeline without auth and without gatekeeper |
+//!
+//! # What makes it safe
+//!
+//! * **Never over a user's write.** What is written has the timestamp of the archiver's tombstone and the next offset (see
+//!   [`swift_s3_policy::restored`]), so Swift itself lets every write of a user win, whether it began before or ends after. A tombstone of
+//!   a user's is never written over.
+//! * **Never half.** Each PUT has the exact length and the MD5; a source that breaks off breaks the request off, and Swift stores nothing.
+//!   Manifests go last. A segment that is there already is used if it is equal, and stops the restore otherwise.
+//! * **Never at the client's cost.** See [`tee`].
+//!
+//! A restore that fails leaves at most whole segments behind, which the next one uses.
+
+mod channel_body;
+pub mod headers;
+pub mod internal_url;
+mod job;
+mod path;
+pub mod plan;
+pub mod restores;
+mod source;
+pub mod tee;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use http::{Request, Response};
 
-use crate::body::{Body, BoxError};
+pub use internal_url::InternalUrl;
+pub use restores::{Archived, Restores};
+pub use tee::Tee;
 
-/// A way into Swift below authentication.
+use crate::{Body, BoxError};
+
+/// A way into Swift below authentication and gatekeeper: timestamps and system metadata of requests are taken, and those of answers seen.
+///
+/// # Cancel safety
+/// Dropping [`SwiftWriter::send`] before the request's body has ended makes Swift store nothing.
 #[async_trait]
 pub trait SwiftWriter: Send + Sync + Debug {
-    /// Sends a request with the path `/v1/account/container/object`.
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, BoxError>;
+    /// Sends a request and waits for the head of its answer. The path is `/v1/account/container/object`, encoded, perhaps with a query;
+    /// there is no host. An error in the request's body breaks the request off.
+    ///
+    /// # Errors
+    /// When no answer came.
+    async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, BoxError>;
+
+    /// Whether timestamps and system metadata get through, as far as can be told from this container. Never asked for by the client.
+    async fn is_below_gatekeeper(&self, account: &str, container: &str) -> bool {
+        let _ = (account, container);
+        true
+    }
 }
 
-/// What is being written back.
-#[derive(Debug, Default)]
-pub struct Restores {}
+/// Why an object is not restored, whatever Swift says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It has metadata that no request can give it.
+    #[error("its metadata cannot be sent again")]
+    Metadata,
+    /// Its time is over.
+    #[error("it has expired")]
+    Expired,
+    /// The copy has other segments than the object had.
+    #[error("its segments were joined or converted")]
+    Converted,
+    /// Nobody knows where its segments belong.
+    #[error("the local containers of its segments are not known")]
+    UnknownHome,
+    /// Its segments are scattered over the content.
+    #[error("its segments do not follow each other in the content")]
+    OutOfOrder,
+}
+
+impl Unfit {
+    /// The word for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::Expired => "expired",
+            Self::Converted => "converted",
+            Self::UnknownHome => "unknown_home",
+            Self::OutOfOrder => "out_of_order",
+        }
+    }
+}

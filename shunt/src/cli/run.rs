@@ -29,6 +29,8 @@ use crate::restore::Restores;
 use crate::upstream::Upstream;
 
 const EXIT_CONFIGURATION: u8 = 2;
+/// How long restores may go on after the last client has gone.
+const RESTORES_GRACE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let log = LogSettings {
@@ -75,8 +77,9 @@ async fn serve(arguments: &Arguments) -> ExitCode {
         }
         return ExitCode::from(EXIT_CONFIGURATION);
     }
-    let context =
-        Arc::new(Context { policies, metrics: Metrics::default(), restores: Arc::new(Restores::default()) });
+    let metrics = Metrics::default();
+    let restores = Arc::new(Restores::new(usize::from(arguments.max_restores), metrics.clone()));
+    let context = Arc::new(Context { policies, metrics, restores });
     if let Err(error) = open_doors(arguments, &context, &readiness, &tasks, &stop).await {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;
@@ -94,8 +97,13 @@ async fn serve(arguments: &Arguments) -> ExitCode {
     readiness.stopping();
     stop.cancel();
     tasks.close();
+    let ended = async {
+        tasks.wait().await;
+        // Clients have what they asked for; what is written back may need a moment more.
+        context.restores.shut_down(RESTORES_GRACE).await;
+    };
     tokio::select! {
-        () = tasks.wait() => {}
+        () = ended => {}
         () = signals.stop_requested() => tracing::warn!("told twice to stop; not waiting"),
     }
     tracing::info!("stopped");

@@ -7,6 +7,7 @@ use swift_s3_policy::{ContainerSelector, Mapping, SyncConfig};
 use swift_s3_store::{RemoteStore, Remotes};
 
 use super::route::Route;
+use crate::restore::{InternalUrl, SwiftWriter};
 
 /// Connections to one remote. Each answer that streams holds one.
 const CONNECTIONS: usize = 512;
@@ -51,15 +52,16 @@ struct Account {
 #[derive(Debug, Default)]
 pub struct Table {
     accounts: HashMap<String, Account>,
-    /// The account without authentication, for what is written back.
-    pub internal_url: Option<String>,
+    /// The way into Swift for what is written back: the proxy without authentication at this URL.
+    internal: Option<(String, Arc<InternalUrl>)>,
 }
 
 impl Table {
     /// Opens the remotes of all mappings that merge. Of several for one container the last one counts. Answers the problems, too.
     pub(super) async fn build(config: &SyncConfig, remotes: &Remotes, before: &Self) -> (Self, Vec<String>) {
-        let mut table = Self { internal_url: config.internal_url.clone(), ..Self::default() };
         let mut problems = Vec::new();
+        let internal = before.internal_for(config.internal_url.as_deref(), &mut problems);
+        let mut table = Self { internal, ..Self::default() };
         let proxies = (config.http_proxy.as_deref(), config.https_proxy.as_deref());
         for mapping in config.mappings.iter().filter(|mapping| mapping.merge.is_some()) {
             let remote = match remotes.open(&mapping.remote, proxies, CONNECTIONS).await {
@@ -83,6 +85,32 @@ impl Table {
             }
         }
         (table, problems)
+    }
+
+    /// The one that was there, if it leads to the same place.
+    fn internal_for(
+        &self,
+        url: Option<&str>,
+        problems: &mut Vec<String>,
+    ) -> Option<(String, Arc<InternalUrl>)> {
+        let url = url?;
+        if let Some((known, writer)) = self.internal.as_ref().filter(|(known, _)| known == url) {
+            return Some((known.clone(), Arc::clone(writer)));
+        }
+        match InternalUrl::new(url) {
+            Ok(writer) => Some((url.to_owned(), Arc::new(writer))),
+            Err(error) => {
+                problems.push(format!("internal_url: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The way into Swift for what is written back, if the configuration names one.
+    #[must_use]
+    pub fn writer(&self) -> Option<Arc<dyn SwiftWriter>> {
+        let (_, writer) = self.internal.as_ref()?;
+        Some(Arc::clone(writer) as Arc<dyn SwiftWriter>)
     }
 
     /// The remote that a mapping had, if it still goes to the same place.

@@ -74,7 +74,7 @@ impl Proxy {
             object: object.clone(),
             request: parts,
             local_headers: local.headers().clone(),
-            writer: None,
+            writer: self.context.policies.current().writer(),
         };
         let Some(mut answer) = read::answer(&self.context, miss).await else {
             self.context.metrics.answered(DOOR, "read", local.status());
