@@ -7,6 +7,7 @@ mod connection;
 mod headers;
 mod merged;
 mod temp_url;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -110,6 +110,11 @@ impl StoreError {
         }))
     }
 
+    /// A request that was not sent, because the remote cannot do it.
+    pub fn unsupported(operation: &'static str, key: &str) -> Self {
+        Self::named(ErrorKind::Unsupported, operation).with_key(key)
+    }
+
     pub(crate) fn into_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self

@@ -1,5 +1,7 @@
 //! Uploads in parts, as S3 has them: begun, filled part by part in any order, and then completed or aborted.
 
+mod copy;
+
 use std::fmt::Debug;
 use std::ops::Range;
 use std::time::SystemTime;
@@ -10,6 +12,8 @@ use swift_s3_policy::RemoteMetadata;
 use crate::body::Body;
 use crate::error::StoreError;
 use crate::object_store::PutReceipt;
+
+pub use copy::copy_by_parts;
 
 /// What a remote with multipart uploads can do beside [`crate::ObjectStore`].
 ///

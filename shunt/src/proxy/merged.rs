@@ -11,6 +11,7 @@ use crate::listing::{self, Format, LocalPage, Params};
 use crate::policy::Route;
 use crate::read::{self, Miss};
 use crate::request::{Target, query_value};
+use crate::write;
 
 /// Swift's errors are short.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -30,6 +31,9 @@ impl Proxy {
                 self.read(request, route, object).await
             }
             (Target::Container { .. }, &Method::GET) => self.list(request, route).await,
+            (Target::Object { object, .. }, method) if write::concerns(&route, method) => {
+                self.write(request, route, object).await
+            }
             _ => self.pass(request).await,
         }
     }
@@ -131,7 +135,7 @@ pub(super) fn wants_only_swift(query: Option<&str>) -> bool {
 }
 
 /// An answer with its content in memory, so that its connection is free while the remote is asked.
-async fn in_memory(answer: Response) -> Response {
+pub(super) async fn in_memory(answer: Response) -> Response {
     let (parts, content) = answer.into_parts();
     match collect(content, MAX_ERROR_BYTES).await {
         Ok(content) => Response::from_parts(parts, full(content)),

@@ -262,7 +262,7 @@ impl Upload<'_> {
 }
 
 /// The remote's own word on what it made of the parts, where its ETags are made as S3 makes them.
-pub(crate) fn check_assembled(expected: &str, receipt: &PutReceipt) -> Result<(), Trouble> {
+fn check_assembled(expected: &str, receipt: &PutReceipt) -> Result<(), Trouble> {
     let Some(etag) = receipt.etag.as_deref().filter(|_| !receipt.kms) else { return Ok(()) };
     let is_like_s3 = etag.split_once('-').is_some_and(|(digest, _)| digest.len() == 32);
     if is_like_s3 && !etag.eq_ignore_ascii_case(expected) {
