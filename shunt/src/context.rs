@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::metrics::Metrics;
 use crate::policy::Policies;
+use crate::read::Companions;
 use crate::restore::Restores;
 
 /// See the module.
@@ -15,4 +16,6 @@ pub struct Context {
     pub metrics: Metrics,
     /// Objects that are being written back.
     pub restores: Arc<Restores>,
+    /// What is known of large objects.
+    pub companions: Companions,
 }

@@ -13,6 +13,8 @@
 //! | [`restore`] | archived objects written back |
 //! | [`write`] | DELETE and POST of archived objects |
 //! | [`copy`] | copies of archived objects |
+//! | [`glacier`] | objects in an archive of their remote |
+//! | [`remote`] | requests to remotes, and what clients are told when they fail |
 //! | [`admin`], [`metrics`] | liveness, readiness and figures |
 //!
 //! Local first, always: the remote is asked only after Swift itself has answered 404 to the client's own request, which it does only to those who
@@ -24,11 +26,13 @@ pub mod cli;
 pub mod context;
 pub mod copy;
 pub mod filter;
+pub mod glacier;
 pub mod listing;
 pub mod metrics;
 pub mod policy;
 pub mod proxy;
 pub mod read;
+pub mod remote;
 pub mod request;
 pub mod restore;
 pub mod upstream;

@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::policy::control::Follower;
 use crate::policy::{Policies, file};
 use crate::proxy::{self, Limits, Proxy};
+use crate::read::Companions;
 use crate::restore::Restores;
 use crate::upstream::Upstream;
 
@@ -79,7 +80,7 @@ async fn serve(arguments: &Arguments) -> ExitCode {
     }
     let metrics = Metrics::default();
     let restores = Arc::new(Restores::new(usize::from(arguments.max_restores), metrics.clone()));
-    let context = Arc::new(Context { policies, metrics, restores });
+    let context = Arc::new(Context { policies, metrics, restores, companions: Companions::default() });
     if let Err(error) = open_doors(arguments, &context, &readiness, &tasks, &stop).await {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;
