@@ -393,6 +393,20 @@ mod tests {
     }
 
     #[test]
+    fn listings_name_the_remote_as_programs_expect() {
+        for (endpoint, prefix, location) in [
+            (None, "5dcc3/a/c/", "AWS S3;b;5dcc3/a/c/"),
+            (None, "", "AWS S3;b"),
+            (Some("https://storage.googleapis.com"), "p/", "Google Cloud Storage;b;p/"),
+            (Some("http://s3.example:10080"), "p/", "http://s3.example:10080;b;p/"),
+            (Some("https://s3.amazonaws.com"), "", "https://s3.amazonaws.com;b"),
+            (Some("https://user:hunter2@s3.example.org"), "", "https://***@s3.example.org;b"),
+        ] {
+            assert_eq!(Remote::S3(remote(endpoint)).content_location("KEY", prefix), location);
+        }
+    }
+
+    #[test]
     fn limits_do_not_change_the_identity() {
         let rates = crate::limits::Rates { concurrency: Some(1), ..Default::default() };
         let limited = Mapping {

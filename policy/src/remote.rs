@@ -66,6 +66,26 @@ impl Remote {
         }
     }
 
+    /// The target in clients' listings, where programs look for it: endpoint, bucket and key prefix, or endpoint, user and container,
+    /// with semicolons between. `key_prefix` is that of [`crate::KeyMapping`]; `identity` the user. Shows no password.
+    pub fn content_location(&self, identity: &str, key_prefix: &str) -> String {
+        match self {
+            Self::S3(remote) => {
+                let endpoint = match remote.endpoint.as_deref() {
+                    None => "AWS S3".to_owned(),
+                    Some(_) if remote.is_google() => "Google Cloud Storage".to_owned(),
+                    Some(endpoint) => without_credentials(endpoint),
+                };
+                let separator = if key_prefix.is_empty() { "" } else { ";" };
+                format!("{endpoint};{}{separator}{key_prefix}", remote.bucket)
+            }
+            Self::Swift(remote) => {
+                let container = key_prefix.strip_suffix('/').unwrap_or(key_prefix);
+                format!("{};{identity};{container}", without_credentials(&remote.auth_url))
+            }
+        }
+    }
+
     /// Where the credentials come from.
     pub fn credentials(&self) -> &CredentialSource {
         match self {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::listing::Listings;
 use crate::metrics::Metrics;
 use crate::policy::Policies;
 use crate::read::Companions;
@@ -18,4 +19,6 @@ pub struct Context {
     pub restores: Arc<Restores>,
     /// What is known of large objects.
     pub companions: Companions,
+    /// What listings share.
+    pub listings: Listings,
 }

@@ -1,14 +1,95 @@
 //! Listings of local and archived names together.
+//!
+//! What a client gets is what Swift would give if all names lay in one container: same order, same page length, same folders. Swift's page
+//! and the remote's names are fetched at the same time; a pure function makes one page of both, and it is written as Swift
+//! writes it. Nothing is sent before the page is whole, so a remote that fails midway shows in the answer's status or in a header.
+
+mod format;
+mod gather;
+mod merge;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod original;
+mod params;
+mod remote;
+mod render;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use swift_s3_policy::{CredentialSource, MergeFailure};
+use tokio::sync::Semaphore;
 
 use crate::Response;
+use crate::body::{full, text};
 use crate::context::Context;
 use crate::policy::Route;
+
+pub use format::Format;
+pub use merge::{Line, is_enough, merge};
+pub use params::{DEFAULT_LIMIT, Level, Params, Place};
+pub use render::render;
+pub use rows::{LocalRow, NotAListing, RemoteRow, read_page};
+
+use gather::{Gathered, gather};
+
+/// Tells that a listing lacks the remote's names.
+pub const PARTIAL: HeaderName = HeaderName::from_static("x-cloud-sync-listing");
+
+/// Lines that all listings together may hold in memory. A line takes about 1 KiB on its way: parsed, as it came, and as it goes.
+const MAX_LINES: usize = 40_000;
+
+/// What a cluster says that gives fewer entries at once than were asked for. Source: swift/common/request_helpers.py,
+/// `constrain_req_limit`.
+const LIMIT_MESSAGE: &[u8] = b"Maximum limit is ";
+
+/// What listings share, once per process.
+#[derive(Debug)]
+pub struct Listings {
+    places: Semaphore,
+    default_limit: AtomicUsize,
+}
+
+impl Default for Listings {
+    fn default() -> Self {
+        Self { places: Semaphore::new(MAX_LINES), default_limit: AtomicUsize::new(DEFAULT_LIMIT) }
+    }
+}
+
+impl Listings {
+    /// Entries of a page whose limit the client does not name.
+    #[must_use]
+    pub fn default_limit(&self) -> usize {
+        self.default_limit.load(Ordering::Relaxed)
+    }
+
+    /// Reads what Swift said when it refused a limit that was not the client's. `true`: the next page will be asked for with the
+    /// limit that the cluster has.
+    pub fn learn_limit(&self, refusal: &[u8]) -> bool {
+        let Some(limit) = allowed_limit(refusal) else { return false };
+        self.default_limit.swap(limit, Ordering::Relaxed) != limit
+    }
+
+    /// How many places a page takes.
+    fn weight(limit: usize) -> u32 {
+        u32::try_from(limit.clamp(1, MAX_LINES)).unwrap_or(u32::MAX)
+    }
+}
+
+fn allowed_limit(refusal: &[u8]) -> Option<usize> {
+    let at = refusal.windows(LIMIT_MESSAGE.len()).position(|window| window == LIMIT_MESSAGE)?;
+    let digits = refusal.get(at + LIMIT_MESSAGE.len()..)?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    let limit = std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()?;
+    (1..=DEFAULT_LIMIT).contains(&limit).then_some(limit)
+}
 
 /// Swift's own listing, as JSON.
 #[derive(Debug)]
@@ -21,61 +102,127 @@ pub struct LocalPage {
     pub body: Bytes,
 }
 
-/// What a client asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Params {
-    query: String,
-}
-
-impl Params {
-    /// Reads a query; `None` when the shunt has no part in the answer and Swift alone answers (what it refuses, and what only it knows).
-    #[must_use]
-    pub fn parse(query: &str) -> Option<Self> {
-        Some(Self { query: query.to_owned() })
-    }
-
-    /// The query to send to Swift.
-    #[must_use]
-    pub fn local_query(&self) -> String {
-        self.query.clone()
-    }
-}
-
-/// The form of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// A name on each line.
-    Text,
-    /// JSON.
-    Json,
-    /// XML.
-    Xml,
-}
-
-impl Format {
-    /// By the query's `format`, else by `Accept`; `None`: Swift answers 406.
-    #[must_use]
-    pub fn negotiate(_query: &str, _headers: &HeaderMap) -> Option<Self> {
-        Some(Self::Text)
-    }
-}
-
-/// The merged listing. `local` is Swift's own; an answer of Swift's that is no listing comes as its error and stands as it is. The remote is asked at
-/// the same time.
+/// The merged listing. `local` is Swift's own; an answer of Swift's that is no listing comes as its error and stands as it is. The remote is
+/// asked at the same time, unless [`Params::waits_for_swift`].
+///
+/// # Cancel safety
+/// Dropping it ends the requests to the remote.
 pub async fn answer(
-    _context: &Arc<Context>,
-    _route: Arc<Route>,
-    _params: Params,
-    _format: Format,
+    context: &Arc<Context>,
+    route: Arc<Route>,
+    params: Params,
+    format: Format,
     local: impl Future<Output = Result<LocalPage, Response>> + Send,
 ) -> Response {
-    match local.await {
-        Ok(page) => {
-            let mut response = Response::new(crate::body::full(page.body));
-            *response.status_mut() = page.status;
-            *response.headers_mut() = page.headers;
-            response
+    // Never closed.
+    let _place = context.listings.places.acquire_many(Listings::weight(params.limit)).await;
+    let (page, remote) = match gather(&route, &params, local).await {
+        Gathered::Local(response) => return response,
+        Gathered::Both(page, remote) => (page, remote),
+    };
+    let Ok(local) = read_page(&page.body) else { return untouched(page) };
+    let (remote, is_partial) = match (remote, route.merge().failure) {
+        (Ok(rows), _) => {
+            context.metrics.asked_remote("list", "ok");
+            (rows, false)
         }
-        Err(response) => response,
+        (Err(failure), policy) => {
+            context.metrics.asked_remote("list", failure.outcome());
+            tracing::warn!(
+                account = route.account(),
+                container = route.container,
+                remote = route.remote.label,
+                error = %failure,
+                "the remote of a merged container could not be listed"
+            );
+            if policy == MergeFailure::Error {
+                return failed(&page.headers, &failure);
+            }
+            context.metrics.partial_listings.inc();
+            (Vec::new(), true)
+        }
+    };
+    let lines = merge(&local, &remote, params.limit, params.reverse);
+    let location = if format == Format::Json { location(&route) } else { String::new() };
+    match render(format, &lines, &route.container, &location) {
+        Ok(content) => finished(page.headers, &params, format, content, is_partial),
+        Err(NotAListing) => untouched(page),
     }
+}
+
+/// What `content_location` calls the remote.
+fn location(route: &Route) -> String {
+    let identity = match route.mapping.remote.credentials() {
+        CredentialSource::DefaultChain => String::new(),
+        CredentialSource::Static { identity, .. } => {
+            swift_s3_store::secrets::resolve(identity).unwrap_or_default()
+        }
+    };
+    route.mapping.remote.content_location(&identity, route.keys.key_prefix())
+}
+
+/// An answer of Swift's as it came: it is no listing as Swift writes them.
+fn untouched(page: LocalPage) -> Response {
+    let mut response = Response::new(full(page.body));
+    *response.status_mut() = page.status;
+    *response.headers_mut() = page.headers;
+    response
+}
+
+fn finished(
+    mut headers: HeaderMap,
+    params: &Params,
+    format: Format,
+    content: String,
+    is_partial: bool,
+) -> Response {
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(content.len()));
+    if params.format.is_none() {
+        vary_by_accept(&mut headers);
+    }
+    if is_partial {
+        headers.insert(PARTIAL, HeaderValue::from_static("partial"));
+    }
+    let status = if content.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::OK };
+    let mut response = Response::new(full(content));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Says to caches that the header `Accept` decided.
+fn vary_by_accept(headers: &mut HeaderMap) {
+    let values: Vec<&str> =
+        headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut words = values.iter().flat_map(|value| value.split(','));
+    if words.any(|word| word.trim().eq_ignore_ascii_case("accept")) {
+        return;
+    }
+    let value =
+        if values.is_empty() { "Accept".to_owned() } else { format!("{}, Accept", values.join(", ")) };
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.insert(header::VARY, value);
+    }
+}
+
+/// The remote failed, and a page without its names would be taken for the whole truth.
+fn failed(local: &HeaderMap, failure: &gather::Failure) -> Response {
+    let mut response = text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the remote store of this container cannot be listed at the moment, and without it the listing is not complete\n",
+    );
+    let headers = response.headers_mut();
+    for (name, value) in local {
+        let is_kept = matches!(name.as_str(), "x-trans-id" | "x-openstack-request-id")
+            || name.as_str().starts_with("access-control-");
+        if is_kept {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    if let Some(pause) = failure.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+    }
+    response
 }

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::Arguments;
 use crate::admin::{self, Readiness};
 use crate::context::Context;
+use crate::listing::Listings;
 use crate::metrics::Metrics;
 use crate::policy::control::Follower;
 use crate::policy::{Policies, file};
@@ -80,7 +81,13 @@ async fn serve(arguments: &Arguments) -> ExitCode {
     }
     let metrics = Metrics::default();
     let restores = Arc::new(Restores::new(usize::from(arguments.max_restores), metrics.clone()));
-    let context = Arc::new(Context { policies, metrics, restores, companions: Companions::default() });
+    let context = Arc::new(Context {
+        policies,
+        metrics,
+        restores,
+        companions: Companions::default(),
+        listings: Listings::default(),
+    });
     if let Err(error) = open_doors(arguments, &context, &readiness, &tasks, &stop).await {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;

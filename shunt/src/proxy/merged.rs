@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request};
 use hyper::body::Incoming;
 
 use super::{DOOR, Proxy, temp_url, unanswered};
@@ -17,6 +17,9 @@ use crate::write;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// A listing of 10,000 names of 1,024 bytes each, every byte of them escaped in JSON.
 const MAX_LISTING_BYTES: usize = 96 * 1024 * 1024;
+
+/// What clients show who are somebody.
+const CREDENTIALS: [&str; 4] = ["x-auth-token", "x-storage-token", "x-service-token", "authorization"];
 
 impl Proxy {
     /// A request about a merged container.
@@ -99,16 +102,39 @@ impl Proxy {
         else {
             return self.pass(request).await;
         };
-        let local_query = params.local_query();
-        let local = self.local_page(request, &local_query);
-        let answer = listing::answer(&self.context, route, params, format, local).await;
+        let (parts, _) = request.into_parts();
+        let mut params = params.with_default_limit(self.context.listings.default_limit());
+        params.waits_for_swift = !CREDENTIALS.iter().any(|name| parts.headers.contains_key(*name));
+        let mut answer = self.list_with(&parts, &route, &params, format).await;
+        // The limit was ours, and is more than this cluster gives.
+        if answer.status() == StatusCode::PRECONDITION_FAILED && !params.names_limit() {
+            let (head, content) = answer.into_parts();
+            let content = collect(content, MAX_ERROR_BYTES).await.unwrap_or_default();
+            if self.context.listings.learn_limit(&content) {
+                params = params.with_default_limit(self.context.listings.default_limit());
+                answer = self.list_with(&parts, &route, &params, format).await;
+            } else {
+                answer = Response::from_parts(head, full(content));
+            }
+        }
         self.context.metrics.answered(DOOR, "listing", answer.status());
         answer
     }
 
+    async fn list_with(
+        &self,
+        parts: &request::Parts,
+        route: &Arc<Route>,
+        params: &Params,
+        format: Format,
+    ) -> Response {
+        let local_query = params.local_query();
+        let local = self.local_page(parts.clone(), &local_query);
+        listing::answer(&self.context, Arc::clone(route), params.clone(), format, local).await
+    }
+
     /// Swift's own listing, asked with the client's own headers.
-    async fn local_page(&self, request: Request<Incoming>, query: &str) -> Result<LocalPage, Response> {
-        let (mut parts, _) = request.into_parts();
+    async fn local_page(&self, mut parts: request::Parts, query: &str) -> Result<LocalPage, Response> {
         let path = format!("{}?{query}", parts.uri.path());
         parts.uri =
             path.parse().map_err(|_| text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n"))?;

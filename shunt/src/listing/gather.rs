@@ -1,0 +1,176 @@
+//! Fetches the two halves of a listing at the same time, and no more of the remote's than the page needs.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use swift_s3_store::StoreError;
+use tokio::time::{Instant, timeout_at};
+
+use super::LocalPage;
+use super::merge::is_enough;
+use super::params::Params;
+use super::remote::{Pages, walk};
+use super::rows::{RemoteRow, read_page};
+use crate::Response;
+use crate::policy::Route;
+
+/// A remote that has not listed the page by then has failed. Clients wait for about a minute.
+const REMOTE_LIMIT: Duration = Duration::from_secs(50);
+
+/// The two halves.
+pub(super) enum Gathered {
+    /// Swift's own answer stands.
+    Local(Response),
+    /// Swift's page, and what the page needs of the remote's.
+    Both(LocalPage, Result<Vec<RemoteRow>, Failure>),
+}
+
+/// Why the remote could not be listed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It failed a moment ago, and is left alone.
+    Resting(Duration),
+    /// It took too long.
+    TimedOut,
+    /// It refused, or broke off.
+    Store(StoreError),
+}
+
+impl Failure {
+    /// A fixed word for metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Resting(_) => "resting",
+            Self::TimedOut => "timed_out",
+            Self::Store(error) => error.kind().as_str(),
+        }
+    }
+
+    /// When it may be worth asking again, if that is known.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Resting(pause) => Some(*pause),
+            Self::TimedOut => None,
+            Self::Store(error) => error.retry_after(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resting(_) => formatter.write_str("it failed a moment ago and is left alone"),
+            Self::TimedOut => write!(formatter, "no whole page within {} s", REMOTE_LIMIT.as_secs()),
+            Self::Store(error) => error.fmt(formatter),
+        }
+    }
+}
+
+/// See the module. Of the remote no more than [`Params::limit`] lines are held, and one page of its own.
+pub(super) async fn gather(
+    route: &Route,
+    params: &Params,
+    local: impl Future<Output = Result<LocalPage, Response>> + Send,
+) -> Gathered {
+    let mut remote = Remote::new(route, params);
+    let mut local = pin!(local);
+    let page = loop {
+        tokio::select! {
+            biased;
+            page = &mut local => break page,
+            // What is read of a page stays in the stream when Swift is quicker.
+            () = remote.read(), if remote.reads_ahead() => {}
+        }
+    };
+    let page = match page {
+        Ok(page) => page,
+        Err(response) => return Gathered::Local(response),
+    };
+    // What is no listing is handed out as it is, whatever the remote says.
+    let rows = read_page(&page.body).unwrap_or_default();
+    while !remote.is_over() && !is_enough(&rows, &remote.rows, params.limit, params.reverse) {
+        remote.read().await;
+    }
+    let is_enough = is_enough(&rows, &remote.rows, params.limit, params.reverse);
+    drop(rows);
+    let outcome = remote.finish(is_enough);
+    Gathered::Both(page, outcome)
+}
+
+/// What is known of the remote's names.
+struct Remote<'a> {
+    route: &'a Route,
+    pages: Pages,
+    rows: Vec<RemoteRow>,
+    /// `Some(None)`: all has been read.
+    end: Option<Option<Failure>>,
+    deadline: Instant,
+    limit: usize,
+    waits: bool,
+}
+
+impl<'a> Remote<'a> {
+    fn new(route: &'a Route, params: &Params) -> Self {
+        let now = Instant::now();
+        let store = std::sync::Arc::clone(&route.remote.store);
+        let pages = walk(store, route.keys.clone(), params.level(), params.limit);
+        let pause = route.remote.health.paused_until(now).map(|until| until - now);
+        Self {
+            route,
+            pages,
+            rows: Vec::new(),
+            end: pause.filter(|_| params.limit > 0).map(|pause| Some(Failure::Resting(pause))),
+            deadline: now + REMOTE_LIMIT,
+            limit: params.limit,
+            waits: params.waits_for_swift,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn reads_ahead(&self) -> bool {
+        !self.waits && !self.is_over() && self.rows.len() < self.limit
+    }
+
+    /// Reads one more page. Dropping the future loses nothing.
+    async fn read(&mut self) {
+        match timeout_at(self.deadline, self.pages.next()).await {
+            Ok(Some(Ok(rows))) => self.rows.extend(rows),
+            Ok(Some(Err(error))) => self.end = Some(Some(Failure::Store(error))),
+            Ok(None) => self.end = Some(None),
+            Err(_) => self.end = Some(Some(Failure::TimedOut)),
+        }
+    }
+
+    /// The names, if they make the page, and a note of how the remote is.
+    fn finish(self, is_enough: bool) -> Result<Vec<RemoteRow>, Failure> {
+        let health = &self.route.remote.health;
+        let is_failure_of_all = match &self.end {
+            Some(Some(Failure::Store(error))) => error.kind().is_remote_wide(),
+            Some(Some(Failure::TimedOut)) => true,
+            _ => false,
+        };
+        if is_failure_of_all && let Some(pause) = health.failed(false, Instant::now()) {
+            tracing::warn!(
+                remote = self.route.remote.label,
+                pause_s = pause.as_secs(),
+                "the remote keeps failing and is left alone for a while"
+            );
+        }
+        match self.end {
+            Some(Some(failure)) if !is_enough => Err(failure),
+            Some(Some(_)) => Ok(self.rows),
+            Some(None) | None => {
+                if self.limit > 0 {
+                    health.succeeded();
+                }
+                Ok(self.rows)
+            }
+        }
+    }
+}
