@@ -12,10 +12,10 @@ help: ## List the targets
 setup: ## Install what a fresh Debian 12 lacks for building and testing (minutes; seconds when nothing is missing)
 	@scripts/setup.sh
 
-BINARIES = swift-s3-sync swift-s3-control swift-s3ctl swift-s3-verify
+BINARIES = swift-s3-sync swift-s3-shunt swift-s3-control swift-s3ctl swift-s3-verify
 
 build: ## Build the release binaries
-	cargo build --release -p swift-s3-worker -p swift-s3-control
+	cargo build --release -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt
 	@echo "built $(addprefix $(CARGO_TARGET_DIR)/release/,$(BINARIES))"
 
 install: build ## Install the release binaries under PREFIX (default /usr/local)
@@ -27,9 +27,9 @@ FILTER_DIR ?= $(PREFIX)/lib/python$(shell $(PYTHON) -c 'import sys; print("%d.%d
 install-filter: ## Install the filter for the pipeline of Swift's proxy (Debian's Python; FILTER_DIR for another folder)
 	$(PYTHON) shunt/wsgi/install.py "$(DESTDIR)$(FILTER_DIR)"
 
-demo: setup ## A three-node Swift, an S3 store, a control plane and three workers on this machine, until Ctrl-C (first build about 10 minutes)
+demo: setup ## A three-node Swift, an S3 store, a control plane, three workers and the shunt on this machine, until Ctrl-C (first build about 10 minutes)
 	@echo "demo: building; about ten minutes the first time on two cores, seconds afterwards"
-	@cargo build --quiet -p swift-s3-worker -p swift-s3-control -p swift-s3-tests --bins
+	@cargo build --quiet -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-tests --bins
 	@exec "$(CARGO_TARGET_DIR)/debug/swift-demo"
 
 test: setup ## Run every test, end-to-end scenarios included (about 10 minutes, plus 10 for the first build)
@@ -42,5 +42,5 @@ lint: ## Check formatting and lints
 	cargo clippy --workspace --all-targets -- -D warnings
 
 bench: setup ## Measure against rclone and the raw limit, side by side on this machine (about 10 minutes)
-	cargo build --release -p swift-s3-worker -p swift-s3-control -p swift-s3-tests --bins
+	cargo build --release -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-tests --bins
 	"$(CARGO_TARGET_DIR)/release/swift-bench"

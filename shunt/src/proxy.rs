@@ -34,13 +34,15 @@ const CONTINUE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Proxy {
     context: Arc<Context>,
     upstream: Upstream,
+    idle: Duration,
 }
 
 impl Proxy {
-    /// In front of `upstream`.
+    /// In front of `upstream`. `idle` is how long either side may take for a header block or the next piece of a body, and a client to take
+    /// what is sent to it.
     #[must_use]
-    pub fn new(context: Arc<Context>, upstream: Upstream) -> Self {
-        Self { context, upstream }
+    pub fn new(context: Arc<Context>, upstream: Upstream, idle: Duration) -> Self {
+        Self { context, upstream, idle }
     }
 
     /// Answers one request.
@@ -76,9 +78,9 @@ impl Proxy {
         let (parts, content) = request.into_parts();
         if content.is_end_stream() {
             let request = Request::from_parts(parts, body::empty());
-            return self.upstream.ask(request).await.map(received);
+            return self.upstream.ask(request).await.map(|answer| self.received(answer));
         }
-        let (content, sent) = ClientBody::new(content);
+        let (content, sent) = ClientBody::new(content, self.idle);
         let expects = parts.headers.contains_key(header::EXPECT);
         let mut request = Request::from_parts(parts, ());
         let content: Body = if expects {
@@ -95,18 +97,19 @@ impl Proxy {
             tokio::time::sleep(limit).await;
         };
         tokio::select! {
-            answer = self.upstream.send(request) => answer.map(received),
+            answer = self.upstream.send(request) => answer.map(|answer| self.received(answer)),
             () = late => Err(UpstreamError::TimedOut(limit)),
         }
     }
-}
 
-/// Swift's answer, fit to be passed on.
-fn received(response: http::Response<Incoming>) -> Response {
-    let (mut parts, content) = response.into_parts();
-    headers::remove_hop_by_hop(&mut parts.headers);
-    let content = if content.is_end_stream() { body::empty() } else { boxed(AnswerBody::new(content)) };
-    Response::from_parts(parts, content)
+    /// Swift's answer, fit to be passed on.
+    fn received(&self, response: http::Response<Incoming>) -> Response {
+        let (mut parts, content) = response.into_parts();
+        headers::remove_hop_by_hop(&mut parts.headers);
+        let content =
+            if content.is_end_stream() { body::empty() } else { boxed(AnswerBody::new(content, self.idle)) };
+        Response::from_parts(parts, content)
+    }
 }
 
 /// Swift is away.

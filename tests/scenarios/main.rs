@@ -11,6 +11,7 @@ mod operates;
 mod own_copies;
 mod refuses_bad_configuration;
 mod remembers_progress;
+mod shunt_proxy;
 mod strict_server;
 mod survives_bad_input;
 mod survives_faults;

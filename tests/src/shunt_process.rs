@@ -113,7 +113,10 @@ impl Shunt {
             fs::remove_file(&port_file)?;
         }
         let mut options = ProcessOptions::new("shunt", built_program("swift-s3-shunt")?, self.log_path())
-            .arguments(["--admin-listen", "127.0.0.1:0", "--drain", "2", "--log-level", "debug"])
+            // Arguments of the scenario count more.
+            .environment("SWIFT_S3_SHUNT_DRAIN", "2")
+            .environment("SWIFT_S3_SHUNT_LOG_LEVEL", "debug")
+            .arguments(["--admin-listen", "127.0.0.1:0"])
             .argument("--port-file")
             .argument(&port_file)
             .argument("--state-dir")

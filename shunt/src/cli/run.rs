@@ -193,8 +193,9 @@ async fn open_doors(
     {
         let limit = Duration::from_secs(arguments.swift_timeout);
         tracing::info!(swift = %authority, "serving clients");
+        let idle = Duration::from_secs(arguments.client_timeout);
         let upstream = Upstream::new(Scheme::HTTP, authority, limit);
-        let proxy = Arc::new(Proxy::new(Arc::clone(context), upstream));
+        let proxy = Arc::new(Proxy::new(Arc::clone(context), upstream, idle));
         let limits = Limits {
             connections: usize::try_from(arguments.max_connections).unwrap_or(usize::MAX),
             drain: Duration::from_secs(arguments.drain),

@@ -14,24 +14,23 @@ use tokio::time::{Sleep, sleep};
 
 use crate::body::BoxError;
 
-/// A body that gives nothing for this long, while it is asked, is given up.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
-
+/// A body gave nothing for too long while it was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing came for {} s", STALL_LIMIT.as_secs())]
-struct Stalled;
+#[error("nothing came for {} s", .0.as_secs())]
+struct Stalled(Duration);
 
 /// An answer's body, from Swift.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     content: Incoming,
+    idle: Duration,
     /// Set while the content is waited for: a client that takes its time is no fault of Swift.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl AnswerBody {
-    pub(super) fn new(content: Incoming) -> Self {
-        Self { content, alarm: None }
+    pub(super) fn new(content: Incoming, idle: Duration) -> Self {
+        Self { content, idle, alarm: None }
     }
 }
 
@@ -48,9 +47,10 @@ impl http_body::Body for AnswerBody {
             this.alarm = None;
             return Poll::Ready(polled.map(|polled| polled.map_err(Into::into)));
         }
-        let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep(STALL_LIMIT)));
+        let idle = this.idle;
+        let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep(idle)));
         match alarm.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(Stalled.into()))),
+            Poll::Ready(()) => Poll::Ready(Some(Err(Stalled(idle).into()))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -82,9 +82,9 @@ impl Sent {
 }
 
 impl ClientBody {
-    pub(super) fn new(content: Incoming) -> (Self, Sent) {
+    pub(super) fn new(content: Incoming, idle: Duration) -> (Self, Sent) {
         let ended = Arc::new(Notify::new());
-        (Self { content: AnswerBody::new(content), ended: Arc::clone(&ended) }, Sent(ended))
+        (Self { content: AnswerBody::new(content, idle), ended: Arc::clone(&ended) }, Sent(ended))
     }
 }
 

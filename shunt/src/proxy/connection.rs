@@ -17,10 +17,6 @@ use tokio_util::task::TaskTracker;
 
 use super::Proxy;
 
-/// A connection without a request, or with half a header block, is closed after this time.
-const HEADER_LIMIT: Duration = Duration::from_secs(30);
-/// A client that takes nothing for this long is gone.
-const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// Room for a header block, and what waits to be written.
 const BUFFER_BYTES: usize = 32 * 1024;
 /// Swift itself takes about 200 of a client.
@@ -86,14 +82,15 @@ async fn serve_one(stream: TcpStream, proxy: Arc<Proxy>, stop: CancellationToken
     // Answers are written whole; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_LIMIT));
+    stream.set_write_timeout(Some(proxy.idle));
+    let idle = proxy.idle;
     let service = service_fn(move |request: Request<Incoming>| {
         let proxy = Arc::clone(&proxy);
         async move { Ok::<_, Infallible>(proxy.handle(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
+        .header_read_timeout(idle)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(MAX_HEADERS)
         .half_close(false)

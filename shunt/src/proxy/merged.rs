@@ -142,7 +142,7 @@ impl Proxy {
         parts.headers.remove(header::CONTENT_LENGTH);
         let request = Request::from_parts(parts, body::empty());
         let answer = self.upstream.ask(request).await.map_err(|error| unanswered(&error))?;
-        let answer = super::received(answer);
+        let answer = self.received(answer);
         if answer.status() != StatusCode::OK {
             return Err(answer);
         }

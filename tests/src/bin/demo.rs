@@ -1,7 +1,7 @@
 //! `swift-demo`: the product at work on this machine, until Ctrl-C.
 //!
 //! Starts a three-node Swift, an S3 store and one worker per node, uploads with the ordinary `swift` client, shows the objects
-//! arriving, archives one, and says what to type next.
+//! arriving, archives one, reads it through the shunt as if it had never left, and says what to type next.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use swift_s3_tests::python::environment_program;
 use swift_s3_tests::run_directory::RunDirectory;
 use swift_s3_tests::s3_client::S3Client;
 use swift_s3_tests::s3_servers::{S3Server, S3ServerKind};
+use swift_s3_tests::shunt_process::{Policy, Shunt, ShuntOptions};
 use swift_s3_tests::swift_client::SwiftClient;
 use swift_s3_tests::swift_cluster::{SwiftCluster, SwiftOptions};
 use swift_s3_tests::sync_json::{MappingJson, SyncJson};
@@ -67,7 +68,13 @@ async fn demonstrate() -> Result<()> {
         .set("verification_slack", 60)
         .set("log_level", "info")
         .mapping(mapping(MIRROR))
-        .mapping(mapping(ARCHIVE).set("retain_local", false).set("propagate_delete", false));
+        .mapping(
+            mapping(ARCHIVE)
+                .set("retain_local", false)
+                .set("propagate_delete", false)
+                .set("merge_namespaces", true)
+                .set("merge_writes", true),
+        );
     let control = Control::start(folder.folder("control")?).await?;
     control.apply(&config).await?;
     let mut workers = Vec::new();
@@ -106,7 +113,8 @@ async fn demonstrate() -> Result<()> {
     wait::until("the local copy to go", ARRIVAL_LIMIT, async || gone(&client).await).await?;
     println!("  Swift answers 404 for {ARCHIVE}/old-report.txt: its disks are free, S3 has it");
 
-    tell_what_to_type(&cluster, &store, &control)?;
+    let shunt = put_shunt_in_front(&cluster, &folder, &control).await?;
+    tell_what_to_type(&cluster, &store, &control, &shunt)?;
     std::future::pending().await
 }
 
@@ -121,18 +129,55 @@ fn upload(
     println!("  $ swift upload {container} '{name}'");
     let file = folder.path().join("upload");
     std::fs::write(&file, content)?;
-    let status = Command::new("/usr/bin/swift")
-        .args(["-A", &format!("{}/auth/v1.0", cluster.proxy_url()), "-U", "test:tester", "-K", "testing"])
-        .args(["upload", "--object-name", name, container])
-        .arg(&file)
-        .env("LC_ALL", "C.UTF-8")
-        .stdout(Stdio::null())
-        .status()
-        .context("could not run the swift client (Debian's python3-swiftclient; make setup installs it)")?;
-    if !status.success() {
-        bail!("the swift client failed: {status}");
-    }
+    let file = file.display().to_string();
+    swift(&cluster.proxy_url(), &["upload", "--object-name", name, container, &file])?;
     Ok(())
+}
+
+/// Runs the `swift` client against a proxy; answers what it printed.
+fn swift(proxy: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("/usr/bin/swift")
+        .args(["-A", &format!("{proxy}/auth/v1.0"), "-U", "test:tester", "-K", "testing"])
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("could not run the swift client (Debian's python3-swiftclient; make setup installs it)")?;
+    if !output.status.success() {
+        bail!("the swift client failed: {}", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Starts the shunt in front of Swift, and shows the archived object through it.
+async fn put_shunt_in_front(
+    cluster: &SwiftCluster,
+    folder: &RunDirectory,
+    control: &Control,
+) -> Result<Shunt> {
+    println!("\ndemo: the shunt in front of Swift. Through it nothing has left:");
+    let mut options = ShuntOptions::new(&cluster.proxy_url(), SyncJson::new());
+    options.policy = Policy::Control(control.url());
+    let shunt = Shunt::start(folder.folder("shunt")?, options).await?;
+    let url = shunt.url()?;
+    wait::until("the shunt to have its policy", ARRIVAL_LIMIT, async || {
+        let ready = SwiftClient::new(&shunt.admin_url()?, "", None)?.get_raw("/ready").await?;
+        if ready.status == 200 { Ok(()) } else { bail!("it answers {}", ready.status) }
+    })
+    .await?;
+    let shown: [&[&str]; 3] = [
+        &["list", ARCHIVE],
+        &["stat", ARCHIVE, "old-report.txt"],
+        &["download", ARCHIVE, "old-report.txt", "--output", "-"],
+    ];
+    for arguments in shown {
+        println!("  $ swift -A {url}/auth/v1.0 {}", arguments.join(" "));
+        let printed = swift(&url, arguments)?;
+        for line in printed.lines().filter(|line| !line.trim().is_empty()) {
+            println!("      {line}");
+        }
+    }
+    Ok(shunt)
 }
 
 async fn arrives(bucket: &S3Client, key: &str, content: &[u8]) -> Result<()> {
@@ -151,14 +196,22 @@ async fn gone(client: &SwiftClient) -> Result<()> {
     }
 }
 
-fn tell_what_to_type(cluster: &SwiftCluster, store: &S3Server, control: &Control) -> Result<()> {
+fn tell_what_to_type(
+    cluster: &SwiftCluster,
+    store: &S3Server,
+    control: &Control,
+    shunt: &Shunt,
+) -> Result<()> {
     let access = store.access();
     println!("\ndemo: everything keeps running until Ctrl-C. In another terminal:\n");
     println!("  export ST_AUTH={}/auth/v1.0 ST_USER=test:tester ST_KEY=testing", cluster.proxy_url());
     println!("  swift upload {MIRROR} README.md          # arrives in S3 within a second");
     println!("  swift post {MIRROR} README.md -m Color:red");
     println!("  swift delete {MIRROR} hello.txt          # goes away in S3 too");
-    println!("  swift list {ARCHIVE}                      # archived objects are not listed locally\n");
+    println!("  swift list {ARCHIVE}                      # archived objects are not listed locally");
+    println!("  swift -A {}/auth/v1.0 list {ARCHIVE}   # but through the shunt they are", shunt.url()?);
+    println!("  swift -A {}/auth/v1.0 delete {ARCHIVE} old-report.txt   # here and in S3", shunt.url()?);
+    println!("  curl {}/metrics\n", shunt.admin_url()?);
     println!("  export RCLONE_CONFIG_S3_TYPE=s3 RCLONE_CONFIG_S3_PROVIDER=Other \\");
     println!("         RCLONE_CONFIG_S3_ENDPOINT={} \\", access.endpoint);
     println!(

@@ -9,13 +9,15 @@ use anyhow::{Context, Result, bail, ensure};
 mod audit;
 mod carry;
 mod control;
+mod shunt;
 
 const HELP: &str = "\
-swift-bench [carry|control|audit] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
+swift-bench [carry|control|audit|shunt] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
 
   carry           only what the worker carries
   control         only the control plane; needs neither Swift nor S3
   audit           only the comparison of a whole container with its bucket
+  shunt           only the shunt, against nginx and against Swift and S3 asked directly
 
   --names N       names in the container that is compared (100000)
   --objects N     small objects of 1 KiB (10000)
@@ -34,6 +36,7 @@ enum Part {
     Carry,
     Control,
     Audit,
+    Shunt,
 }
 
 struct Arguments {
@@ -67,6 +70,7 @@ fn arguments() -> Result<Option<Arguments>> {
             "carry" => parsed.part = Part::Carry,
             "control" => parsed.part = Part::Control,
             "audit" => parsed.part = Part::Audit,
+            "shunt" => parsed.part = Part::Shunt,
             "--names" => parsed.names = number()?,
             "--objects" => parsed.objects = number()?,
             "--large" => parsed.large = number()?,
@@ -97,6 +101,9 @@ async fn main() -> Result<()> {
     }
     if matches!(arguments.part, Part::All | Part::Audit) {
         audit::run(arguments.names).await?;
+    }
+    if matches!(arguments.part, Part::All | Part::Shunt) {
+        shunt::run().await?;
     }
     Ok(())
 }
