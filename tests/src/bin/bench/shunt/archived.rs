@@ -1,6 +1,5 @@
 //! Archived objects through the shunt, against S3 and Swift asked directly.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -72,7 +71,7 @@ impl Bench {
     async fn reads(&self) -> Result<()> {
         for (name, size) in SIZES {
             let key = self.keys(CONTAINER).object_key(name);
-            self.bucket.put(&key, vec![b'x'; size], &HashMap::new()).await?;
+            self.bucket.put(&key, vec![b'x'; size], &[], None).await?;
         }
         let token = self.swift.token().context("a token")?;
         for (name, size) in SIZES {
@@ -122,7 +121,7 @@ impl Bench {
         let keys = &keys;
         let remote = stream::iter(0..NAMES).map(|number| async move {
             let key = keys.object_key(&format!("object-{number:06}-remote"));
-            bucket.put(&key, Vec::new(), &HashMap::new()).await.map(|_| ())
+            bucket.put(&key, Vec::new(), &[], None).await.map(|_| ())
         });
         remote.buffer_unordered(8).try_collect::<()>().await?;
         let mut times = [const { Vec::new() }; 3];
