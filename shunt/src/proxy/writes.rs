@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use super::merged::{in_memory, keep_local, wants_only_swift};
-use super::{DOOR, Proxy, received, unanswered};
+use super::{DOOR, Proxy, unanswered};
 use crate::body::{self, Response, collect, full};
 use crate::policy::Route;
 use crate::request::query_value;
@@ -131,7 +131,7 @@ impl Proxy {
         parts.headers.remove(header::EXPECT);
         parts.headers.insert(header::CONTENT_LENGTH, http::HeaderValue::from(0));
         let answer = self.upstream.ask(Request::from_parts(parts, body::empty())).await.ok()?;
-        Some(in_memory(received(answer)).await)
+        Some(in_memory(self.received(answer)).await)
     }
 }
 
