@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::listing::Listings;
 use crate::metrics::Metrics;
 use crate::policy::Policies;
-use crate::read::Companions;
+use crate::read::Reads;
 use crate::restore::Restores;
 
 /// See the module.
@@ -17,8 +17,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Objects that are being written back.
     pub restores: Arc<Restores>,
-    /// What is known of large objects.
-    pub companions: Companions,
+    /// What reads share.
+    pub reads: Reads,
     /// What listings share.
     pub listings: Listings,
 }

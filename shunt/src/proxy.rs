@@ -19,6 +19,7 @@ pub use connection::{Limits, serve};
 
 use crate::body::{self, Body, Response, boxed, text};
 use crate::context::Context;
+use crate::copy::Copy;
 use crate::policy::Found;
 use crate::request::{BYPASS, Target};
 use crate::upstream::{Upstream, UpstreamError};
@@ -53,6 +54,11 @@ impl Proxy {
         let is_bypassed = request.headers().get(BYPASS).is_some_and(|value| !value.is_empty());
         if is_bypassed || self.context.policies.current().is_empty() {
             return self.pass(request).await;
+        }
+        if let Some(copy) = Copy::of(request.method(), request.uri(), request.headers())
+            && let Found::Merged(route) = self.context.policies.find(&copy.account, &copy.container)
+        {
+            return self.copy(request, route, copy).await;
         }
         let target = Target::of(request.uri().path());
         let Some((account, container)) = target.container() else { return self.pass(request).await };

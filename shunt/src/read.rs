@@ -8,6 +8,7 @@
 //! | `reply` | the answer's head |
 //! | [`byteranges`] | bodies of several ranges |
 //! | `source` | the remote's content, taken up again where it breaks |
+//! | `lanes` | several ranges of a big content at once |
 //! | `content` | the answer's body |
 //! | [`manifest`], `companion` | manifests of large objects |
 //!
@@ -19,6 +20,7 @@ mod companion;
 pub mod conditions;
 mod content;
 pub mod facts;
+mod lanes;
 pub mod manifest;
 pub mod ranges;
 mod reply;
@@ -34,8 +36,6 @@ use rand::RngExt as _;
 use swift_s3_store::{AnswerNotes, Body, IN_ARCHIVE, RemoteObject};
 use tokio::time::Instant;
 
-pub use companion::Companions;
-
 use crate::Response;
 use crate::body::full;
 use crate::context::Context;
@@ -44,8 +44,9 @@ use crate::policy::Route;
 use crate::remote::{self, Failure, put_request_ids};
 use crate::restore::{Archived, SwiftWriter};
 use ask::{Ask, Form};
-use companion::Wanted;
+use companion::{Companions, Wanted};
 use facts::{Facts, Kind, Side};
+use lanes::Room;
 use reply::Plan;
 use source::{OpenError, Reading, Source};
 
@@ -55,6 +56,13 @@ const MAX_KEY_BYTES: usize = 2048;
 const MAX_LOOKS: u32 = 3;
 /// The largest manifest that is read from another Swift cluster.
 const MAX_MANIFEST_BYTES: usize = 24 << 20;
+
+/// What all reads of the process share.
+#[derive(Debug, Default)]
+pub struct Reads {
+    companions: Companions,
+    room: Room,
+}
 
 /// An object that Swift does not have.
 #[derive(Debug)]
@@ -223,7 +231,7 @@ impl Reader<'_> {
             return Ok(stored.and_then(|stored| reading(&stored).ok()));
         }
         let Some(key) = self.route.keys.manifest_key(self.object) else { return Ok(None) };
-        self.context.companions.read(self.wanted(found, &key), reading).await
+        self.context.reads.companions.read(self.wanted(found, &key), reading).await
     }
 
     fn wanted<'w>(&'w self, found: &'w Found, key: &'w str) -> Wanted<'w> {
@@ -243,7 +251,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let Some(key) = self.route.keys.manifest_key(self.object) else { return Ok(()) };
-        let summary = self.context.companions.summary(self.wanted(found, &key)).await;
+        let summary = self.context.reads.companions.summary(self.wanted(found, &key)).await;
         match summary {
             Ok(Some(summary)) => {
                 found.facts.set_etag(&summary.etag);
@@ -349,6 +357,8 @@ impl Reader<'_> {
             metrics: self.context.metrics.clone(),
             etag: Arc::from(facts.remote_etag.as_str()),
             length: facts.length,
+            // Another Swift answers each range of a large object with a look at its manifest.
+            room: (self.side == Side::S3).then(|| self.context.reads.room.clone()),
         }
     }
 }

@@ -12,6 +12,7 @@ mod own_copies;
 mod refuses_bad_configuration;
 mod remembers_progress;
 mod shunt_proxy;
+mod shunt_reads;
 mod strict_server;
 mod survives_bad_input;
 mod survives_faults;

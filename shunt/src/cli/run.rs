@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::policy::control::Follower;
 use crate::policy::{Policies, file};
 use crate::proxy::{self, Limits, Proxy};
-use crate::read::Companions;
+use crate::read::Reads;
 use crate::restore::Restores;
 use crate::upstream::Upstream;
 
@@ -85,7 +85,7 @@ async fn serve(arguments: &Arguments) -> ExitCode {
         policies,
         metrics,
         restores,
-        companions: Companions::default(),
+        reads: Reads::default(),
         listings: Listings::default(),
     });
     if let Err(error) = open_doors(arguments, &context, &readiness, &tasks, &stop).await {

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::Notify;
 
 use super::{DOOR, Proxy, temp_url, unanswered};
-use crate::body::{self, Response, collect, full, text};
+use crate::body::{self, Body, BoxError, Response, boxed, collect, full, text};
+use crate::copy::{self, ClientSwift, Copy};
+use crate::glacier;
 use crate::listing::{self, Format, LocalPage, Params};
 use crate::policy::Route;
 use crate::read::{self, Miss};
 use crate::request::{Target, query_value};
+use crate::upstream::UpstreamError;
 use crate::write;
 
 /// Swift's errors are short.
@@ -30,6 +36,11 @@ impl Proxy {
         route: Arc<Route>,
     ) -> Response {
         match (target, request.method()) {
+            (Target::Object { object, .. }, &Method::POST)
+                if request.headers().contains_key(glacier::WISH) =>
+            {
+                self.thaw(request, route, object).await
+            }
             (Target::Object { object, .. }, &Method::GET | &Method::HEAD) => {
                 self.read(request, route, object).await
             }
@@ -39,6 +50,37 @@ impl Proxy {
             }
             _ => self.pass(request).await,
         }
+    }
+
+    /// A request that copies an object of a merged container.
+    pub(super) async fn copy(&self, request: Request<Incoming>, route: Arc<Route>, copy: Copy) -> Response {
+        let (parts, content) = request.into_parts();
+        let local = match self.forward(Request::from_parts(parts.clone(), content)).await {
+            Ok(local) => local,
+            Err(error) => unanswered(&error),
+        };
+        if local.status() != StatusCode::NOT_FOUND || wants_only_swift(parts.uri.query()) {
+            self.context.metrics.answered(DOOR, "pass", local.status());
+            return local;
+        }
+        let local = in_memory(local).await;
+        let answer = match copy::answer(&self.context, self, route, &copy, &parts).await {
+            Some(mut answer) => {
+                keep_local(local.headers(), answer.headers_mut());
+                answer
+            }
+            None => local,
+        };
+        self.context.metrics.answered(DOOR, "copy", answer.status());
+        answer
+    }
+
+    /// A wish to have an object brought out of its archive.
+    async fn thaw(&self, request: Request<Incoming>, route: Arc<Route>, object: String) -> Response {
+        let (parts, _) = request.into_parts();
+        let answer = glacier::answer(&self.context, self, &route, &object, &parts).await;
+        self.context.metrics.answered(DOOR, "post", answer.status());
+        answer
     }
 
     /// A request about a container that is not merged: only copies may concern one that is.
@@ -152,6 +194,39 @@ impl Proxy {
             text(StatusCode::BAD_GATEWAY, "Swift's listing broke off\n")
         })?;
         Ok(LocalPage { status: parts.status, headers: parts.headers, body: content })
+    }
+}
+
+#[async_trait]
+impl ClientSwift for Proxy {
+    /// Of a request with a body the answer must come in time once that is sent.
+    async fn send(&self, request: Request<Body>) -> Result<Response, BoxError> {
+        let ended = Arc::new(Notify::new());
+        let told = NotifyOnDrop(Arc::clone(&ended));
+        let request = request.map(|body| {
+            boxed(body.map_frame(move |frame| {
+                let _held = &told;
+                frame
+            }))
+        });
+        let limit = self.upstream.answer_limit();
+        let late = async {
+            ended.notified().await;
+            tokio::time::sleep(limit).await;
+        };
+        tokio::select! {
+            answer = self.upstream.send(request) => Ok(self.received(answer?)),
+            () = late => Err(UpstreamError::TimedOut(limit).into()),
+        }
+    }
+}
+
+/// Tells when a body has been sent, or dropped.
+struct NotifyOnDrop(Arc<Notify>);
+
+impl Drop for NotifyOnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 

@@ -25,7 +25,7 @@ const KEEP_SUMMARY: Duration = Duration::from_secs(600);
 
 /// What all requests share.
 #[derive(Debug)]
-pub struct Companions {
+pub(super) struct Companions {
     room: Semaphore,
     summaries: Cache<Identity, Option<Arc<Summary>>>,
 }

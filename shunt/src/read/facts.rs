@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{CONTENT_ENCODING, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
 use swift_s3_policy::metadata_mapping::{
@@ -235,18 +235,6 @@ pub(super) fn http_date(seconds: u64) -> Option<HeaderValue> {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| seconds < YEAR_10000)?;
     HeaderValue::from_str(&httpdate::fmt_http_date(time)).ok()
 }
-
-/// Headers that a copy takes along, beside the user's metadata.
-///
-/// Source: `handle_PUT` in `swift/common/middleware/copy.py`, of what object servers keep.
-pub(crate) const KEPT: [HeaderName; 6] = [
-    header::CACHE_CONTROL,
-    header::CONTENT_DISPOSITION,
-    CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::EXPIRES,
-    HeaderName::from_static("x-robots-tag"),
-];
 
 #[cfg(test)]
 mod tests {

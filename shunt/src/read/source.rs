@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use swift_s3_store::{AnswerNotes, Body, BoxError, GetObject, RemoteObject, RemoteStore, StoreError};
+use tokio::time::Instant;
 
+use super::lanes::{self, Lanes, Room};
 use crate::metrics::Metrics;
 use crate::remote::{self, Failure};
 
@@ -37,6 +39,8 @@ pub(super) struct Source {
     pub(super) etag: Arc<str>,
     /// Bytes of the whole object.
     pub(super) length: u64,
+    /// Where what is read ahead finds room; `None` where one connection is all there is to be.
+    pub(super) room: Option<Room>,
 }
 
 /// Why an object cannot be read.
@@ -101,28 +105,55 @@ pub(super) struct Reading {
     since: u64,
     fruitless: u32,
     resumes: u32,
+    pace: Pace,
+    /// Once they are open, everything comes from them.
+    lanes: Option<Box<Lanes>>,
+}
+
+/// How quickly a window of the content came.
+#[derive(Debug)]
+struct Pace {
+    began: Instant,
+    from: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    fn new(from: u64) -> Self {
+        Self { began: Instant::now(), from, waited: Duration::ZERO }
+    }
 }
 
 impl Reading {
     /// Of `range`, which `body` gives if it is open already.
     pub(super) fn new(source: Source, range: Range<u64>, body: Option<Body>) -> Self {
         let Range { start, end } = range;
-        Self { source, at: start, end, body, since: start, fruitless: 0, resumes: 0 }
+        let pace = Pace::new(start);
+        Self { source, at: start, end, body, since: start, fruitless: 0, resumes: 0, pace, lanes: None }
     }
 
     /// The next piece, never empty; `None` when all is read.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
         loop {
+            if let Some(lanes) = &mut self.lanes {
+                return lanes.next().await;
+            }
             if self.at >= self.end {
                 self.body = None;
                 return Ok(None);
+            }
+            if self.widened() {
+                continue;
             }
             let Some(body) = &mut self.body else {
                 self.body = Some(self.source.open(self.at..self.end).await?.0);
                 self.since = self.at;
                 continue;
             };
-            let fault: BoxError = match tokio::time::timeout(STALL_LIMIT, body.frame()).await {
+            let asked = Instant::now();
+            let polled = tokio::time::timeout(STALL_LIMIT, body.frame()).await;
+            self.pace.waited += asked.elapsed();
+            let fault: BoxError = match polled {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return self.taken(data).map(Some),
                     _ => continue,
@@ -133,6 +164,25 @@ impl Reading {
             };
             self.resume(fault).await?;
         }
+    }
+
+    /// Goes over to several connections, if the one is slow; looks at it once for each window.
+    fn widened(&mut self) -> bool {
+        let bytes = self.at.saturating_sub(self.pace.from);
+        let Some(room) = self.source.room.as_ref().filter(|_| bytes >= lanes::WINDOW_BYTES) else {
+            return false;
+        };
+        let pace = std::mem::replace(&mut self.pace, Pace::new(self.at));
+        let left = self.end.saturating_sub(self.at);
+        if !lanes::is_worth_it(bytes, pace.began.elapsed(), pace.waited, left) {
+            return false;
+        }
+        let source = Source { room: None, ..self.source.clone() };
+        let Some(lanes) = Lanes::open(&source, room, self.at, self.end) else { return false };
+        tracing::debug!(key = %source.key, at = self.at, "several ranges are read at once");
+        self.body = None;
+        self.lanes = Some(Box::new(lanes));
+        true
     }
 
     fn taken(&mut self, data: Bytes) -> Result<Bytes, BoxError> {
