@@ -36,7 +36,7 @@
 //! | [`swift_client`] | byte-exact requests to proxies and storage servers |
 //! | [`s3_servers`], [`s3_client`] | four S3 servers by different authors, and what tests ask them |
 //! | [`fault_proxy`] | counts requests and breaks them: by rule, or the network as a whole |
-//! | [`shunt_process`] | the product's shunt |
+//! | [`shunt_process`], [`shunt_doors`] | the product's shunt; its two doors, with users |
 //! | [`worker_process`], [`sync_json`] | the product's worker and its configuration |
 //! | [`compare`] | where a bucket differs from a container |
 //! | [`wait`], [`process`], [`usage`] | polling with a reason, children with logs, CPU time and memory |
@@ -58,6 +58,7 @@ pub mod python;
 pub mod run_directory;
 pub mod s3_client;
 pub mod s3_servers;
+pub mod shunt_doors;
 pub mod shunt_process;
 pub mod site;
 pub mod swift_client;

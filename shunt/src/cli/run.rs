@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::Arguments;
 use crate::admin::{self, Readiness};
 use crate::context::Context;
+use crate::filter::{self, Filter, FilterAddress, FilterListener};
 use crate::listing::Listings;
 use crate::metrics::Metrics;
 use crate::policy::control::Follower;
@@ -182,11 +183,15 @@ async fn open_doors(
     let mut opened = String::new();
     let admin = listen("--admin-listen", "admin", arguments.admin_listen, &mut opened).await?;
     let clients = listen("--listen", "proxy", arguments.listen, &mut opened).await?;
+    let filter = filter_door(arguments, context, &mut opened).await?;
     if let Some(path) = &arguments.port_file {
         write_whole(path, &opened).map_err(|error| format!("--port-file {}: {error}", path.display()))?;
     }
     if let Some(listener) = admin {
         tasks.spawn(admin::serve(listener, Arc::clone(context), Arc::clone(readiness), stop.clone()));
+    }
+    if let Some((listener, filter)) = filter {
+        tasks.spawn(filter::serve(listener, filter, limits(arguments), stop.clone()));
     }
     if let (Some(listener), Some(authority)) =
         (clients, arguments.swift.as_ref().and_then(|uri| uri.authority().cloned()))
@@ -196,13 +201,41 @@ async fn open_doors(
         let idle = Duration::from_secs(arguments.client_timeout);
         let upstream = Upstream::new(Scheme::HTTP, authority, limit);
         let proxy = Arc::new(Proxy::new(Arc::clone(context), upstream, idle));
-        let limits = Limits {
-            connections: usize::try_from(arguments.max_connections).unwrap_or(usize::MAX),
-            drain: Duration::from_secs(arguments.drain),
-        };
-        tasks.spawn(proxy::serve(listener, proxy, limits, stop.clone()));
+        tasks.spawn(proxy::serve(listener, proxy, limits(arguments), stop.clone()));
     }
     Ok(())
+}
+
+fn limits(arguments: &Arguments) -> Limits {
+    Limits {
+        connections: usize::try_from(arguments.max_connections).unwrap_or(usize::MAX),
+        drain: Duration::from_secs(arguments.drain),
+    }
+}
+
+/// Opens the door for the filter in Swift's pipeline.
+async fn filter_door(
+    arguments: &Arguments,
+    context: &Arc<Context>,
+    opened: &mut String,
+) -> Result<Option<(FilterListener, Arc<Filter>)>, String> {
+    let Some(address) = &arguments.filter_listen else { return Ok(None) };
+    let address: FilterAddress = address.parse().map_err(|error| format!("--filter-listen: {error}"))?;
+    let token =
+        arguments.filter_token_file.clone().map(|path| resolve(&SecretSource::File(path))).transpose();
+    let token = token.map_err(|error| format!("--filter-token-file: {error}"))?;
+    if token.is_none() && matches!(address, FilterAddress::Tcp(_)) {
+        return Err(
+            "--filter-listen: a port needs --filter-token-file, as any user of this machine can reach it"
+                .into(),
+        );
+    }
+    let listener =
+        FilterListener::open(&address).await.map_err(|error| format!("--filter-listen: {error}"))?;
+    tracing::info!(address = %listener.address(), door = "filter", "listening");
+    let _ = writeln!(opened, "filter {}", listener.address());
+    let filter = Filter::new(Arc::clone(context), token.map(Secret::new));
+    Ok(Some((listener, Arc::new(filter))))
 }
 
 async fn listen(

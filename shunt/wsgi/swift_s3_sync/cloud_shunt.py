@@ -40,6 +40,7 @@ class CloudShunt:
         self.containers = Containers(self.client, self.logger, conf.get("containers_file", DEFAULT_KEEP))
         self.restores = Restores(self.app, self.client, self.logger)
         self.account_info = account_info()
+        self.listing_limit = listing_limit()
 
     def __call__(self, env, start_response):
         request = Request(env)
@@ -140,8 +141,14 @@ class CloudShunt:
 
     def listing(self, request, start_response):
         env = request.env
+        if self.listing_limit and "limit" not in request.parameters():
+            # Both sides must mean the same.
+            request.query = "&".join(filter(None, (request.query, "limit=%d" % self.listing_limit)))
         target = request.target(without_signature(request.query))
         headers = request.forwarded() + [("X-Shunt-Step", "listing"), ("X-Shunt-Method", "GET")]
+        if not env.get("REMOTE_USER"):
+            # Nobody in particular: who may not list must not cause requests that cost money.
+            headers.append(("X-Shunt-Waits", "yes"))
         exchange = away = None
         try:
             # First, so that the remote is asked while Swift works.
@@ -369,6 +376,15 @@ def account_info():
     except ImportError:
         return None
     return get_account_info
+
+
+def listing_limit():
+    """Entries of a page for clients that name no limit; None without Swift, which then has its default."""
+    try:
+        from swift.common.constraints import CONTAINER_LISTING_LIMIT
+    except ImportError:
+        return None
+    return CONTAINER_LISTING_LIMIT
 
 
 def make_logger(conf):

@@ -19,7 +19,7 @@ MAX_JOBS = 16
 MAX_BODY = 1 << 20
 #: Requests of one job: more than the segments of the largest manifest.
 MAX_REQUESTS = 110000
-METHODS = frozenset(("GET", "HEAD", "PUT"))
+METHODS = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 JOB = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 TARGET = re.compile(r"/v1/[!-~]+\Z")
 #: Of Swift's answers, what the shunt needs to know.
@@ -116,6 +116,9 @@ def parse(text):
             isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
             for pair in headers):
         raise ValueError("the shunt's request has wrong headers")
+    if method == "DELETE" and not any(name.lower() == "x-timestamp" for name, _ in headers):
+        # A dated one takes back what the same job wrote, and nothing newer.
+        raise ValueError("the shunt wants an undated DELETE")
     return method, target, [(name, value.encode("utf-8").decode("latin-1")) for name, value in headers]
 
 

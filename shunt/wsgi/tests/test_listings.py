@@ -32,6 +32,17 @@ class Listings(unittest.TestCase):
         self.assertEqual(self.swift.requests[0]["QUERY_STRING"], "prefix=a%20b&limit=2&temp_url_sig=s&format=json")
         self.assertTrue(self.swift.bodies[0].closed)
 
+    def test_both_sides_are_asked_for_the_same_number(self):
+        self.swift.on("GET", CONTAINER, 200, b"[]")
+        self.shunt.answers = [PASS]
+        self.filter.listing_limit = 500
+        ask(self.filter, "GET", CONTAINER)
+        ask(self.filter, "GET", CONTAINER, "limit=7", REMOTE_USER="")
+        self.assertEqual([asked["target"] for asked in self.shunt.asked()],
+                         [CONTAINER + "?limit=500", CONTAINER + "?limit=7"])
+        self.assertEqual(self.swift.requests[0]["QUERY_STRING"], "limit=500&format=json")
+        self.assertEqual(self.shunt.asked()[0]["headers"]["x-shunt-waits"], "yes")
+
     def test_swifts_refusal_stands(self):
         for status in (401, 403, 404, 412, 500):
             self.swift.on("GET", CONTAINER, status, b"no")

@@ -1,0 +1,206 @@
+//! What the filter asks, step by step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::Filter;
+use super::channel::FilterChannel;
+use super::protocol::{
+    LOCAL_STATUS, LOCAL_TIMESTAMP, OUTCOME, RESTORE, RESTORES, Step, TOKEN, WAITS, is_same, remove_own,
+};
+use crate::body::{BoxError, Response, boxed, collect, empty, text};
+use crate::listing::{self, Format, LocalPage, Params};
+use crate::policy::{Found, Route};
+use crate::read::{self, Miss};
+use crate::request::Target;
+use crate::restore::SwiftWriter;
+use crate::write;
+
+/// For metrics.
+const DOOR: &str = "filter";
+/// A listing of 10,000 names of 1,024 bytes each, every byte of them escaped in JSON.
+const MAX_PAGE_BYTES: usize = 96 * 1024 * 1024;
+/// Swift may take this long for its page; the filter begins the request before it asks Swift.
+const PAGE_LIMIT: Duration = Duration::from_secs(120);
+/// What a report may bring of an answer's content.
+const MAX_REPORT_BYTES: usize = 1024 * 1024;
+/// Reports are short, and on this machine.
+const REPORT_LIMIT: Duration = Duration::from_secs(30);
+
+const CONTAINERS: &str = "/shunt/v1/containers";
+const RESTORE_PREFIX: &str = "/shunt/v1/restore/";
+
+impl Filter {
+    /// Answers one request of the filter.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response {
+        if !self.is_trusted(request.headers()) {
+            return text(StatusCode::UNAUTHORIZED, "the token is missing or wrong\n");
+        }
+        let path = request.uri().path();
+        if path == CONTAINERS && request.method() == Method::GET {
+            return self.containers.answer(&self.context.policies, request.headers());
+        }
+        if let (Some(job), &Method::POST) = (path.strip_prefix(RESTORE_PREFIX), request.method()) {
+            let job = job.to_owned();
+            return self.next_of(&job, request).await;
+        }
+        let Some(step) = Step::of(request.headers()) else {
+            return text(StatusCode::BAD_REQUEST, "unknown step\n");
+        };
+        let target = Target::of(path);
+        let Some((account, container)) = target.container() else {
+            return text(StatusCode::BAD_REQUEST, "neither a container nor an object\n");
+        };
+        let route = match self.context.policies.find(account, container) {
+            Found::Merged(route) => route,
+            // The filter's list is a few seconds old.
+            Found::Nothing => return pass(),
+            Found::Broken(reason) => {
+                tracing::warn!(reason = &*reason, "the remote of a merged container cannot be used");
+                let text = text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the remote store of this container cannot be used at the moment\n",
+                );
+                return answer(text);
+            }
+        };
+        let method = request.method().clone();
+        match (step, target, method) {
+            (Step::Miss, Target::Object { object, .. }, Method::GET | Method::HEAD) => {
+                self.miss(route, object, request).await
+            }
+            (Step::Listing, Target::Container { .. }, Method::POST) => self.listing(route, request).await,
+            (Step::Before, Target::Object { object, .. }, Method::DELETE) => {
+                self.before(&route, &object).await
+            }
+            (Step::After, Target::Object { object, .. }, Method::DELETE) => {
+                self.delete_after(&route, &object, request.headers()).await
+            }
+            (Step::After, Target::Object { object, .. }, Method::POST) => {
+                let mut headers = request.headers().clone();
+                remove_own(&mut headers);
+                self.told("post", write::post(&self.context, &route, &object, &headers).await)
+            }
+            _ => text(StatusCode::BAD_REQUEST, "this step is not for that\n"),
+        }
+    }
+
+    fn is_trusted(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        shown.strip_prefix(b"Bearer ").is_some_and(|shown| is_same(shown, token.expose().as_bytes()))
+    }
+
+    async fn miss(&self, route: Arc<Route>, object: String, request: Request<Incoming>) -> Response {
+        let (mut parts, _) = request.into_parts();
+        let is_whole = parts.method == Method::GET && !parts.headers.contains_key(header::RANGE);
+        let can_restore = parts.headers.contains_key(RESTORES) && is_whole && route.merge().restores;
+        let channel = if can_restore { self.jobs.begin() } else { None };
+        let mut local_headers = HeaderMap::new();
+        if let Some(timestamp) = parts.headers.get(LOCAL_TIMESTAMP) {
+            local_headers.insert("x-backend-timestamp", timestamp.clone());
+        }
+        remove_own(&mut parts.headers);
+        let writer = channel.as_ref().map(|channel| Arc::clone(channel) as Arc<dyn SwiftWriter>);
+        let miss = Miss { route, object, request: parts, local_headers, writer };
+        let found = read::answer(&self.context, miss).await;
+        let mut response = self.told("read", found);
+        announce(channel.as_ref(), &mut response);
+        response
+    }
+
+    async fn listing(&self, route: Arc<Route>, request: Request<Incoming>) -> Response {
+        let (parts, content) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default();
+        let params = Params::parse(query).zip(Format::negotiate(query, &parts.headers));
+        let page = async move {
+            timeout(PAGE_LIMIT, collect(boxed(content), MAX_PAGE_BYTES)).await.map_err(BoxError::from)?
+        };
+        let Some((params, format)) = params else {
+            // Read, so that the connection stays usable.
+            let _ = page.await;
+            return self.told("listing", None);
+        };
+        let mut params = params.with_default_limit(self.context.listings.default_limit());
+        params.waits_for_swift = parts.headers.contains_key(WAITS);
+        let local = async move {
+            let body: Bytes = page.await.map_err(|error| {
+                tracing::warn!(%error, "Swift's listing broke off");
+                text(StatusCode::BAD_GATEWAY, "Swift's listing broke off\n")
+            })?;
+            Ok(LocalPage { status: StatusCode::OK, headers: HeaderMap::new(), body })
+        };
+        let merged = listing::answer(&self.context, route, params, format, local).await;
+        self.told("listing", Some(merged))
+    }
+
+    async fn before(&self, route: &Arc<Route>, object: &str) -> Response {
+        match write::before(&self.context, route, object, &Method::DELETE).await {
+            Err(refused) => self.told("delete", Some(refused)),
+            Ok(None) => self.told("delete", None),
+            Ok(Some(token)) => {
+                let Ok(token) = HeaderValue::from_str(&token.to_string()) else {
+                    return text(StatusCode::INTERNAL_SERVER_ERROR, "the token is no header\n");
+                };
+                let mut response = pass();
+                response.headers_mut().insert(TOKEN, token);
+                response
+            }
+        }
+    }
+
+    async fn delete_after(&self, route: &Arc<Route>, object: &str, headers: &HeaderMap) -> Response {
+        let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let token = word(TOKEN.as_str()).and_then(|token| token.parse::<write::Token>().ok());
+        let status = word(LOCAL_STATUS).and_then(|status| status.parse::<StatusCode>().ok());
+        let (Some(token), Some(status)) = (token, status) else {
+            return text(StatusCode::BAD_REQUEST, "the token or Swift's status is missing or wrong\n");
+        };
+        self.told("delete", write::delete_after(&self.context, route, object, Some(&token), status).await)
+    }
+
+    async fn next_of(&self, job: &str, request: Request<Incoming>) -> Response {
+        let (parts, content) = request.into_parts();
+        match timeout(REPORT_LIMIT, collect(boxed(content), MAX_REPORT_BYTES)).await {
+            Ok(Ok(content)) => self.jobs.next(job, &parts.headers, content).await,
+            _ => text(StatusCode::BAD_REQUEST, "the report broke off or is too long\n"),
+        }
+    }
+
+    /// What the client is told: the answer, or Swift's own.
+    fn told(&self, operation: &'static str, found: Option<Response>) -> Response {
+        let Some(response) = found else {
+            self.context.metrics.answered(DOOR, "pass", StatusCode::NOT_FOUND);
+            return pass();
+        };
+        self.context.metrics.answered(DOOR, operation, response.status());
+        answer(response)
+    }
+}
+
+fn pass() -> Response {
+    let mut response = Response::new(empty());
+    response.headers_mut().insert(OUTCOME, HeaderValue::from_static("pass"));
+    response
+}
+
+fn answer(mut response: Response) -> Response {
+    response.headers_mut().insert(OUTCOME, HeaderValue::from_static("answer"));
+    response
+}
+
+/// Names the job in the answer if a restore began: then somebody else holds the channel, too.
+fn announce(channel: Option<&Arc<FilterChannel>>, response: &mut Response) {
+    let Some(channel) = channel else { return };
+    if Arc::strong_count(channel) > 1
+        && let Ok(name) = HeaderValue::from_str(channel.name())
+    {
+        response.headers_mut().insert(RESTORE, name);
+    }
+}
