@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{Response, text};
@@ -18,14 +19,20 @@ use crate::context::Context;
 /// Whether the shunt may be sent requests.
 #[derive(Debug, Default)]
 pub struct Readiness {
-    has_policy: AtomicBool,
+    has_policy: watch::Sender<bool>,
     is_stopping: AtomicBool,
 }
 
 impl Readiness {
     /// A policy is in force.
     pub fn policy_in_force(&self) {
-        self.has_policy.store(true, Ordering::Relaxed);
+        self.has_policy.send_replace(true);
+    }
+
+    /// Waits for a policy.
+    pub async fn has_policy(&self) {
+        // The sender is part of this.
+        let _ = self.has_policy.subscribe().wait_for(|has_policy| *has_policy).await;
     }
 
     /// No new requests, please.
@@ -36,7 +43,7 @@ impl Readiness {
     /// A policy is in force, and the process is not about to end.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.has_policy.load(Ordering::Relaxed) && !self.is_stopping.load(Ordering::Relaxed)
+        *self.has_policy.borrow() && !self.is_stopping.load(Ordering::Relaxed)
     }
 }
 

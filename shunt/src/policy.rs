@@ -8,11 +8,52 @@ mod table;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use swift_s3_policy::SyncConfig;
+use serde_json::Value;
+use swift_s3_policy::{ConfigProblem, ContainerSelector, RefusedMapping, SyncConfig, parse_for_node};
 use swift_s3_store::Remotes;
 
 pub use route::Route;
+use table::Unserved;
 pub use table::{Found, MergedContainer, Table};
+
+/// A configuration as the shunt reads it.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    config: SyncConfig,
+    /// Mappings that merge, as far as that can be told, and are wrong in some other way. Their archived objects must not look gone.
+    unserved: Vec<Unserved>,
+}
+
+impl Parsed {
+    /// Reads a document, and what belongs to this machine from `local`. Answers the problems of single mappings, too.
+    ///
+    /// # Errors
+    /// What is wrong with the document as a whole.
+    pub fn read(
+        document: &str,
+        local: Option<&str>,
+    ) -> Result<(Self, Vec<ConfigProblem>), Vec<ConfigProblem>> {
+        let parsed = parse_for_node(document, local)?;
+        let raw: Value = serde_json::from_str(document).unwrap_or_default();
+        let unserved = parsed.refused.iter().filter_map(|refused| unserved(&raw, refused)).collect();
+        let problems = parsed.refused.into_iter().flat_map(|refused| refused.problems).collect();
+        Ok((Self { config: parsed.config, unserved }, problems))
+    }
+}
+
+fn unserved(raw: &Value, refused: &RefusedMapping) -> Option<Unserved> {
+    let element = raw.get("containers")?.get(refused.index)?;
+    let text = |key: &str| element.get(key).and_then(Value::as_str);
+    if element.get("merge_namespaces") != Some(&Value::Bool(true)) {
+        return None;
+    }
+    let container = match text("container")? {
+        "/*" => ContainerSelector::All,
+        container => ContainerSelector::One(container.to_owned()),
+    };
+    let problems = refused.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Some(Unserved { account: text("account")?.to_owned(), container, reason: problems.join("; ") })
+}
 
 /// The policy in force. Readers never wait.
 #[derive(Debug, Default)]
@@ -38,9 +79,9 @@ impl Policies {
     ///
     /// A mapping whose remote cannot be opened (a secret that is not there, say) keeps the remote it had; without one its containers answer
     /// 503 where they would need it. The problems are returned and logged.
-    pub async fn install(&self, config: &SyncConfig) -> Vec<String> {
+    pub async fn install(&self, parsed: &Parsed) -> Vec<String> {
         let before = self.current();
-        let (table, problems) = Table::build(config, &self.remotes, &before).await;
+        let (table, problems) = Table::build(&parsed.config, &parsed.unserved, &self.remotes, &before).await;
         for problem in &problems {
             tracing::error!("{problem}");
         }

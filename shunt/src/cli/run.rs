@@ -89,7 +89,20 @@ async fn serve(arguments: &Arguments) -> ExitCode {
         reads: Reads::default(),
         listings: Listings::default(),
     });
-    if let Err(error) = open_doors(arguments, &context, &readiness, &tasks, &stop).await {
+    let mut opened = String::new();
+    if let Err(error) = open_admin(arguments, &context, &readiness, &tasks, &stop, &mut opened).await {
+        eprintln!("swift-s3-shunt: {error}");
+        return ExitCode::FAILURE;
+    }
+    // Without a policy everything archived would look gone.
+    tokio::select! {
+        () = readiness.has_policy() => {}
+        () = signals.stop_requested() => {
+            tracing::info!("stopped before there was a policy");
+            return ExitCode::SUCCESS;
+        }
+    }
+    if let Err(error) = open_doors(arguments, &context, &tasks, &stop, opened).await {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;
     }
@@ -144,7 +157,7 @@ async fn begin_policy(
     std::fs::create_dir_all(&arguments.state_dir)
         .map_err(|error| vec![format!("--state-dir {}: {error}", arguments.state_dir.display())])?;
     let settings = control_settings(arguments).map_err(|problem| vec![problem])?;
-    let follower = Follower::new(settings, &arguments.state_dir, local, Arc::clone(policies))
+    let mut follower = Follower::new(settings, &arguments.state_dir, local, Arc::clone(policies))
         .map_err(|error| vec![format!("--control: {error}")])?;
     if follower.begin().await {
         readiness.policy_in_force();
@@ -172,23 +185,33 @@ fn control_settings(arguments: &Arguments) -> Result<ControlSettings, String> {
     })
 }
 
-/// Opens all addresses before any is served.
-async fn open_doors(
+/// Liveness and readiness are told from the start.
+async fn open_admin(
     arguments: &Arguments,
     context: &Arc<Context>,
     readiness: &Arc<Readiness>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
+    opened: &mut String,
 ) -> Result<(), String> {
-    let mut opened = String::new();
-    let admin = listen("--admin-listen", "admin", arguments.admin_listen, &mut opened).await?;
+    if let Some(listener) = listen("--admin-listen", "admin", arguments.admin_listen, opened).await? {
+        tasks.spawn(admin::serve(listener, Arc::clone(context), Arc::clone(readiness), stop.clone()));
+    }
+    Ok(())
+}
+
+/// Opens all doors before any is served.
+async fn open_doors(
+    arguments: &Arguments,
+    context: &Arc<Context>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    mut opened: String,
+) -> Result<(), String> {
     let clients = listen("--listen", "proxy", arguments.listen, &mut opened).await?;
     let filter = filter_door(arguments, context, &mut opened).await?;
     if let Some(path) = &arguments.port_file {
         write_whole(path, &opened).map_err(|error| format!("--port-file {}: {error}", path.display()))?;
-    }
-    if let Some(listener) = admin {
-        tasks.spawn(admin::serve(listener, Arc::clone(context), Arc::clone(readiness), stop.clone()));
     }
     if let Some((listener, filter)) = filter {
         tasks.spawn(filter::serve(listener, filter, limits(arguments), stop.clone()));

@@ -1,21 +1,22 @@
 //! The policy from a control plane, as it changes; the last good one is kept on disk and never expires.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use swift_s3_daemon::control_client::{ControlSettings, LastGood, SettingsError, ShowToken};
-use swift_s3_policy::{ConfigProblem, SyncConfig, parse_for_node};
+use swift_s3_policy::ConfigProblem;
 use swift_s3_proto::MAX_MESSAGE_BYTES;
 use swift_s3_proto::v1::policy_service_client::PolicyServiceClient;
 use swift_s3_proto::v1::{Snapshot, WatchSnapshotRequest};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
-use super::Policies;
+use super::{Parsed, Policies};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// How often remotes that could not be opened are tried again; a secret may have come meanwhile.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// Follows a control plane.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Follower {
     local: Option<String>,
     policies: Arc<Policies>,
     generation: u64,
+    /// What is in force but for some remotes that could not be opened: tried again.
+    unfinished: Option<Parsed>,
 }
 
 impl Follower {
@@ -41,18 +44,26 @@ impl Follower {
         policies: Arc<Policies>,
     ) -> Result<Self, SettingsError> {
         let endpoints = settings.endpoints()?;
-        Ok(Self { settings, endpoints, kept: LastGood::new(state_dir), local, policies, generation: 0 })
+        Ok(Self {
+            settings,
+            endpoints,
+            kept: LastGood::new(state_dir),
+            local,
+            policies,
+            generation: 0,
+            unfinished: None,
+        })
     }
 
     /// Puts in force what was last good, if there is such. Answers whether there was.
-    pub async fn begin(&self) -> bool {
+    pub async fn begin(&mut self) -> bool {
         let Some(snapshot) = self.kept.load().filter(|snapshot| snapshot.revision != 0) else {
             return false;
         };
         match self.parse(&snapshot) {
-            Ok(config) => {
+            Ok(parsed) => {
                 tracing::info!(revision = snapshot.revision, "beginning with the last good configuration");
-                self.policies.install(&config).await;
+                self.install(parsed).await;
                 true
             }
             Err(problems) => {
@@ -103,7 +114,16 @@ impl Follower {
         let mut stream = client.watch_snapshot(request).await?.into_inner();
         tracing::info!(url = %endpoint.uri(), "following the control plane");
         loop {
-            match stream.message().await {
+            let message = tokio::select! {
+                message = stream.message() => message,
+                () = tokio::time::sleep(RETRY), if self.unfinished.is_some() => {
+                    if let Some(parsed) = self.unfinished.take() {
+                        self.install(parsed).await;
+                    }
+                    continue;
+                }
+            };
+            match message {
                 Ok(Some(snapshot)) => {
                     self.generation = snapshot.generation;
                     self.take(snapshot).await;
@@ -119,14 +139,14 @@ impl Follower {
     }
 
     /// What is wrong as a whole changes nothing; mappings that are wrong are left out, and told.
-    async fn take(&self, snapshot: Snapshot) {
+    async fn take(&mut self, snapshot: Snapshot) {
         // A control plane that lost its memory has nothing to say.
         if snapshot.revision == 0 {
             return;
         }
         match self.parse(&snapshot) {
-            Ok(config) => {
-                self.policies.install(&config).await;
+            Ok(parsed) => {
+                self.install(parsed).await;
                 tracing::info!(revision = snapshot.revision, "policy pushed");
                 let kept = self.kept.clone();
                 let stored = tokio::task::spawn_blocking(move || kept.store(&snapshot)).await;
@@ -142,7 +162,12 @@ impl Follower {
         }
     }
 
-    fn parse(&self, snapshot: &Snapshot) -> Result<SyncConfig, Vec<ConfigProblem>> {
+    async fn install(&mut self, parsed: Parsed) {
+        let is_whole = self.policies.install(&parsed).await.is_empty();
+        self.unfinished = (!is_whole).then_some(parsed);
+    }
+
+    fn parse(&self, snapshot: &Snapshot) -> Result<Parsed, Vec<ConfigProblem>> {
         let document = std::str::from_utf8(&snapshot.document).map_err(|error| {
             vec![ConfigProblem {
                 path: String::new(),
@@ -150,18 +175,10 @@ impl Follower {
                 allowed: "UTF-8 text".into(),
             }]
         })?;
-        let parsed = parse_for_node(document, self.local.as_deref())?;
-        for refused in &parsed.refused {
-            for problem in &refused.problems {
-                tracing::error!(mapping = %refused.label, "not served: {problem}");
-            }
+        let (parsed, problems) = Parsed::read(document, self.local.as_deref())?;
+        for problem in problems {
+            tracing::error!("a mapping cannot be served: {problem}");
         }
-        Ok(parsed.config)
+        Ok(parsed)
     }
-}
-
-/// Where the shunt keeps what it had from the control plane, unless told otherwise.
-#[must_use]
-pub fn default_state_dir() -> PathBuf {
-    PathBuf::from("/var/lib/swift-s3-shunt")
 }

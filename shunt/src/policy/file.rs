@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swift_s3_policy::{ConfigProblem, SyncConfig, parse_for_node};
+use swift_s3_policy::ConfigProblem;
 use tokio_util::sync::CancellationToken;
 
-use super::Policies;
+use super::{Parsed, Policies};
 
 /// A configuration file larger than this is a mistake.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024 * 1024;
@@ -29,12 +29,10 @@ struct Stamp {
 ///
 /// # Errors
 /// Every problem by its JSON path, those of single mappings included.
-pub fn read(path: &Path) -> Result<SyncConfig, Vec<ConfigProblem>> {
+pub fn read(path: &Path) -> Result<Parsed, Vec<ConfigProblem>> {
     let text = read_text(path)?;
-    let parsed = parse_for_node(&text, Some(&text))?;
-    let problems: Vec<ConfigProblem> =
-        parsed.refused.into_iter().flat_map(|refused| refused.problems).collect();
-    if problems.is_empty() { Ok(parsed.config) } else { Err(problems) }
+    let (parsed, problems) = Parsed::read(&text, Some(&text))?;
+    if problems.is_empty() { Ok(parsed) } else { Err(problems) }
 }
 
 fn read_text(path: &Path) -> Result<String, Vec<ConfigProblem>> {

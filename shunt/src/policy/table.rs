@@ -34,9 +34,19 @@ pub struct MergedContainer {
     pub writes: bool,
 }
 
-#[derive(Debug)]
+/// A mapping that merges, and cannot be served as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unserved {
+    pub(super) account: String,
+    pub(super) container: ContainerSelector,
+    /// What is wrong with it.
+    pub(super) reason: String,
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
-    mapping: Arc<Mapping>,
+    /// `None`: it could not be read, and there was none before.
+    mapping: Option<Arc<Mapping>>,
     remote: Result<Arc<RemoteStore>, Arc<str>>,
     /// Of a mapping of one container; others are made for each request.
     route: Option<Arc<Route>>,
@@ -58,10 +68,26 @@ pub struct Table {
 
 impl Table {
     /// Opens the remotes of all mappings that merge. Of several for one container the last one counts. Answers the problems, too.
-    pub(super) async fn build(config: &SyncConfig, remotes: &Remotes, before: &Self) -> (Self, Vec<String>) {
+    ///
+    /// `unserved` are mappings that merge and could not be read: they keep the entry they had.
+    pub(super) async fn build(
+        config: &SyncConfig,
+        unserved: &[Unserved],
+        remotes: &Remotes,
+        before: &Self,
+    ) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let internal = before.internal_for(config.internal_url.as_deref(), &mut problems);
         let mut table = Self { internal, ..Self::default() };
+        for unserved in unserved {
+            let entry = before.entry(&unserved.account, &unserved.container).cloned();
+            let entry = entry.unwrap_or_else(|| Entry {
+                mapping: None,
+                remote: Err(Arc::from(unserved.reason.as_str())),
+                route: None,
+            });
+            table.put(&unserved.account, &unserved.container, entry);
+        }
         let proxies = (config.http_proxy.as_deref(), config.https_proxy.as_deref());
         for mapping in config.mappings.iter().filter(|mapping| mapping.merge.is_some()) {
             let remote = match remotes.open(&mapping.remote, proxies, CONNECTIONS).await {
@@ -71,20 +97,32 @@ impl Table {
                     before.remote_of(mapping).ok_or_else(|| Arc::from(error.to_string()))
                 }
             };
-            let account = table.accounts.entry(mapping.account.clone()).or_default();
-            let mapping = Arc::clone(mapping);
-            match &mapping.container {
-                ContainerSelector::All => account.all = Some(Entry { mapping, remote, route: None }),
-                ContainerSelector::One(container) => {
-                    let container = container.clone();
-                    let route = remote.as_ref().ok().map(|remote| {
-                        Arc::new(Route::new(Arc::clone(&mapping), &container, Arc::clone(remote)))
-                    });
-                    account.one.insert(container, Entry { mapping, remote, route });
+            let route = match (&mapping.container, &remote) {
+                (ContainerSelector::One(container), Ok(remote)) => {
+                    Some(Arc::new(Route::new(Arc::clone(mapping), container, Arc::clone(remote))))
                 }
-            }
+                _ => None,
+            };
+            let entry = Entry { mapping: Some(Arc::clone(mapping)), remote, route };
+            table.put(&mapping.account, &mapping.container, entry);
         }
         (table, problems)
+    }
+
+    fn put(&mut self, account: &str, container: &ContainerSelector, entry: Entry) {
+        let account = self.accounts.entry(account.to_owned()).or_default();
+        match container {
+            ContainerSelector::All => account.all = Some(entry),
+            ContainerSelector::One(container) => drop(account.one.insert(container.clone(), entry)),
+        }
+    }
+
+    fn entry(&self, account: &str, container: &ContainerSelector) -> Option<&Entry> {
+        let account = self.accounts.get(account)?;
+        match container {
+            ContainerSelector::All => account.all.as_ref(),
+            ContainerSelector::One(container) => account.one.get(container),
+        }
     }
 
     /// The one that was there, if it leads to the same place.
@@ -115,25 +153,22 @@ impl Table {
 
     /// The remote that a mapping had, if it still goes to the same place.
     fn remote_of(&self, mapping: &Mapping) -> Option<Arc<RemoteStore>> {
-        let account = self.accounts.get(&mapping.account)?;
-        let entry = match &mapping.container {
-            ContainerSelector::All => account.all.as_ref()?,
-            ContainerSelector::One(container) => account.one.get(container)?,
-        };
+        let entry = self.entry(&mapping.account, &mapping.container)?;
         let remote = entry.remote.as_ref().ok()?;
-        (entry.mapping.id() == mapping.id()).then(|| Arc::clone(remote))
+        let known = entry.mapping.as_ref()?;
+        (known.id() == mapping.id()).then(|| Arc::clone(remote))
     }
 
     pub(super) fn find(&self, account: &str, container: &str) -> Found {
         let Some(account) = self.accounts.get(account) else { return Found::Nothing };
         let Some(entry) = account.one.get(container).or(account.all.as_ref()) else { return Found::Nothing };
-        match (&entry.route, &entry.remote) {
-            (Some(route), _) => Found::Merged(Arc::clone(route)),
-            (None, Ok(remote)) => {
-                let (mapping, remote) = (Arc::clone(&entry.mapping), Arc::clone(remote));
-                Found::Merged(Arc::new(Route::new(mapping, container, remote)))
+        match (&entry.route, &entry.mapping, &entry.remote) {
+            (Some(route), ..) => Found::Merged(Arc::clone(route)),
+            (None, Some(mapping), Ok(remote)) => {
+                Found::Merged(Arc::new(Route::new(Arc::clone(mapping), container, Arc::clone(remote))))
             }
-            (None, Err(reason)) => Found::Broken(Arc::clone(reason)),
+            (None, _, Err(reason)) => Found::Broken(Arc::clone(reason)),
+            (None, None, Ok(_)) => Found::Nothing,
         }
     }
 
@@ -152,14 +187,16 @@ impl Table {
     /// All that is merged, in a fixed order.
     #[must_use]
     pub fn merged(&self) -> Vec<MergedContainer> {
-        let entries = self.accounts.values().flat_map(|account| account.one.values().chain(&account.all));
-        let mut merged: Vec<MergedContainer> = entries
-            .map(|entry| MergedContainer {
-                account: entry.mapping.account.clone(),
-                container: entry.mapping.container.as_str().to_owned(),
-                writes: entry.mapping.merge.unwrap_or_default().writes,
-            })
-            .collect();
+        let mut merged = Vec::new();
+        for (account, entries) in &self.accounts {
+            let all = entries.all.iter().map(|entry| ("/*", entry));
+            let one = entries.one.iter().map(|(container, entry)| (container.as_str(), entry));
+            merged.extend(one.chain(all).map(|(container, entry)| MergedContainer {
+                account: account.clone(),
+                container: container.to_owned(),
+                writes: entry.mapping.as_ref().and_then(|mapping| mapping.merge).unwrap_or_default().writes,
+            }));
+        }
         merged
             .sort_by(|left, right| (&left.account, &left.container).cmp(&(&right.account, &right.container)));
         merged
