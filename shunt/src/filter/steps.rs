@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -14,7 +15,9 @@ use super::channel::FilterChannel;
 use super::protocol::{
     LOCAL_STATUS, LOCAL_TIMESTAMP, OUTCOME, RESTORE, RESTORES, Step, TOKEN, WAITS, is_same, remove_own,
 };
-use crate::body::{BoxError, Response, boxed, collect, empty, text};
+use crate::body::{Body, BoxError, Response, boxed, collect, empty, text};
+use crate::copy::ClientSwift;
+use crate::glacier;
 use crate::listing::{self, Format, LocalPage, Params};
 use crate::policy::{Found, Route};
 use crate::read::{self, Miss};
@@ -83,9 +86,7 @@ impl Filter {
                 self.delete_after(&route, &object, request.headers()).await
             }
             (Step::After, Target::Object { object, .. }, Method::POST) => {
-                let mut headers = request.headers().clone();
-                remove_own(&mut headers);
-                self.told("post", write::post(&self.context, &route, &object, &headers).await)
+                self.post(&route, &object, request).await
             }
             _ => text(StatusCode::BAD_REQUEST, "this step is not for that\n"),
         }
@@ -165,6 +166,16 @@ impl Filter {
         self.told("delete", write::delete_after(&self.context, route, object, Some(&token), status).await)
     }
 
+    async fn post(&self, route: &Arc<Route>, object: &str, request: Request<Incoming>) -> Response {
+        let (mut parts, _) = request.into_parts();
+        remove_own(&mut parts.headers);
+        if glacier::is_wish(&parts) {
+            let answer = glacier::answer(&self.context, &Gone, route, object, &parts).await;
+            return self.told("post", Some(answer));
+        }
+        self.told("post", write::post(&self.context, route, object, &parts.headers).await)
+    }
+
     async fn next_of(&self, job: &str, request: Request<Incoming>) -> Response {
         let (parts, content) = request.into_parts();
         match timeout(REPORT_LIMIT, collect(boxed(content), MAX_REPORT_BYTES)).await {
@@ -181,6 +192,16 @@ impl Filter {
         };
         self.context.metrics.answered(DOOR, operation, response.status());
         answer(response)
+    }
+}
+
+/// Swift as the filter has found it just before: the object is not there, and the client may write it.
+struct Gone;
+
+#[async_trait]
+impl ClientSwift for Gone {
+    async fn send(&self, _request: Request<Body>) -> Result<Response, BoxError> {
+        Ok(text(StatusCode::NOT_FOUND, "Not Found\n"))
     }
 }
 

@@ -10,7 +10,7 @@ from swift_s3_sync.connection import Address, Client, ShuntAway
 from swift_s3_sync.containers import Containers
 from swift_s3_sync.copying import Copy
 from swift_s3_sync.messages import (
-    Request, call, for_client, keep_cross_origin, status_line, with_format_json, without_signature)
+    Request, call, for_client, keep_cross_origin, status_line, sub_environment, with_format_json, without_signature)
 from swift_s3_sync.restoring import Restores
 
 DEFAULT_SHUNT = "unix:///run/swift-s3-sync/shunt.sock"
@@ -19,7 +19,12 @@ DEFAULT_KEEP = "/var/cache/swift/cloud-shunt.json"
 MAX_PAGE = 64 << 20
 #: What a client is told to wait, in seconds, when the shunt is away: it is restarted within that.
 RETRY_AFTER = "5"
+LOCAL = b"The object is in no archive: it can be read.\n"
 AWAY = b"Objects of this container may be archived, and the archive cannot be asked at the moment.\n"
+#: Asks the remote to bring an object out of its archive class.
+WISH = "X-Cloud-Sync-Restore-Request"
+#: Older than anything: a POST with this time changes nothing, whatever is there.
+LONG_AGO = "0000000001.00000"
 TRUE = frozenset(("true", "1", "yes", "on", "t", "y"))
 
 
@@ -64,7 +69,9 @@ class CloudShunt:
                 return self.listing(request, start_response)
         elif reads:
             return self.read(request, start_response)
-        elif options.writes and request.method == "DELETE":
+        elif request.method == "POST" and request.header(WISH):
+            return self.bring_out(request, start_response)
+        elif options.writes and request.method == "DELETE" and not asks_for_version(request):
             return self.delete(request, start_response)
         elif options.writes and request.method == "POST":
             return self.post(request, start_response)
@@ -210,6 +217,7 @@ class CloudShunt:
         except ShuntAway as error:
             away = error
         whole = request.parameters().get("multipart-manifest") == "delete"
+        plain = sub_environment(request.env, "DELETE", request.path) if whole else None
         local = call(self.app, request.env)
         if local.status not in (200, 204, 404):
             return local.send(start_response)
@@ -219,6 +227,12 @@ class CloudShunt:
             body = local.read(1 << 20)
             local.pieces = [body or b""]
             status = bulk_status(body)
+            if status == 404:
+                # Swift tells so everybody who may read. A plain DELETE it answers to those only who may write.
+                check = call(self.app, plain)
+                check.hold()
+                if check.status not in (204, 404):
+                    return check.send(start_response)
         else:
             local.hold()
         if away is not None and status == 404:
@@ -240,6 +254,7 @@ class CloudShunt:
 
     def post(self, request, start_response):
         forwarded = request.forwarded(changes=True)
+        again = sub_environment(request.env, "POST", request.path, request.query)
         local = call(self.app, request.env)
         if local.status != 404:
             return local.send(start_response)
@@ -247,6 +262,32 @@ class CloudShunt:
         headers = forwarded + [("X-Shunt-Step", "after"), ("X-Shunt-Local-Status", "404")]
         try:
             answer = self.ask("POST", request.target(without_signature(request.query)), headers)
+        except ShuntAway as error:
+            return self.unavailable(request, error, start_response)
+        if answer is None:
+            return local.send(start_response)
+        if answer.status == 202:
+            # A client's GET may have made it local again meanwhile, with the metadata of before.
+            call(self.app, again).hold()
+        return self.hand_out(answer, local, start_response)
+
+    def bring_out(self, request, start_response):
+        """Has the remote bring an object out of its archive class, for those who may write it. Nothing changes in Swift."""
+        target = request.target(without_signature(request.query))
+        headers = request.forwarded(changes=True) + [("X-Shunt-Step", "after"), ("X-Shunt-Local-Status", "404")]
+        head = call(self.app, sub_environment(request.env, "HEAD", request.path))
+        head.hold()
+        if 200 <= head.status < 300:
+            start_response("409 Conflict", [
+                ("Content-Type", "text/plain; charset=UTF-8"), ("Content-Length", str(len(LOCAL)))])
+            return [LOCAL]
+        dated = sub_environment(request.env, "POST", request.path, "", [("X-Timestamp", LONG_AGO)])
+        local = call(self.app, dated)
+        if head.status != 404 or local.status != 404:
+            return local.send(start_response)
+        local.hold()
+        try:
+            answer = self.ask("POST", target, headers)
         except ShuntAway as error:
             return self.unavailable(request, error, start_response)
         if answer is None:

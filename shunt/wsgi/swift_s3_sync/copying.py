@@ -4,12 +4,12 @@ from urllib.parse import quote, unquote_to_bytes
 
 from swift_s3_sync.connection import BodyReader
 from swift_s3_sync.messages import (
-    OWN_PREFIX, Response, call, quote_path, set_header, status_line, sub_environment, for_client, without_signature)
+    Response, call, for_client, quote_path, set_header, status_line, sub_environment, without_signature)
 
-#: Headers of the source that do not describe the copy.
-NOT_COPIED = frozenset((
-    "x-static-large-object", "x-object-manifest", "etag", "content-type", "x-timestamp", "x-backend-timestamp",
-    "content-length", "content-range", "accept-ranges", "last-modified", "vary", "age", "retry-after"))
+#: What a copy takes along, beside the user's metadata.
+COPIED = frozenset((
+    "cache-control", "content-disposition", "content-encoding", "content-language", "expires", "x-robots-tag",
+    "x-delete-at"))
 #: Swift's default; the cluster's own is asked for where Swift is importable.
 MAX_FILE_SIZE = 5368709122
 TRUE = frozenset(("true", "1", "yes", "on", "t", "y"))
@@ -55,8 +55,11 @@ class Copy:
     def source_path(self):
         return "/%s/%s" % (self.request.path.split("/", 2)[1], "/".join(self.source))
 
+    def wants_manifest(self):
+        return self.request.parameters().get("multipart-manifest") == "get"
+
     def source_target(self):
-        query = without_signature(self.request.query)
+        query = "multipart-manifest=get&format=raw" if self.wants_manifest() else ""
         return quote_path(self.source_path()) + ("?" + query if query else "")
 
     def source_environment(self, method):
@@ -83,9 +86,6 @@ class Copy:
     def refused(self, answer):
         if self.request.env.get("CONTENT_LENGTH") not in (None, "", "0"):
             return 400, b"Copy requests require a zero byte body\n"
-        if self.request.parameters().get("multipart-manifest") == "get":
-            return 409, (b"The segments of an archived large object are not in Swift. Copy it without "
-                         b"multipart-manifest=get, or read it first where reading restores it.\n")
         if answer.length is None or answer.length > max_file_size():
             return 413, b"The source is too large for one object.\n"
         return None
@@ -94,23 +94,26 @@ class Copy:
         request = self.request
         source = for_client(answer.headers)
         reader = BodyReader(answer)
-        env = sub_environment(request.env, "PUT", self.destination, self.destination_query(), (), reader, answer.length,
-                              "SSC")
+        given = dict((name.lower(), value) for name, value in source)
+        env = sub_environment(request.env, "PUT", self.destination, self.destination_query(given), (), reader,
+                              answer.length, "SSC")
         env["swift.orig_req_method"] = request.method
         for name in COPY_HEADERS + ("HTTP_RANGE",):
             env.pop(name, None)
         if request.header("x-fresh-metadata").lower() not in TRUE:
             for name, value in source:
                 lower = name.lower()
-                if lower in NOT_COPIED or lower.startswith((OWN_PREFIX, "remote-")):
+                if lower not in COPIED and not lower.startswith("x-object-meta-"):
                     continue
                 if "HTTP_" + name.upper().replace("-", "_") not in env:
                     set_header(env, name, value)
-        given = dict((name.lower(), value) for name, value in source)
+        is_dynamic = self.wants_manifest() and "x-object-manifest" in given
+        if is_dynamic:
+            env["HTTP_X_OBJECT_MANIFEST"] = given["x-object-manifest"]
         if not request.env.get("CONTENT_TYPE"):
             env["CONTENT_TYPE"] = given.get("content-type", "application/octet-stream")
-        if (answer.status == 200 and "x-static-large-object" not in given and "x-object-manifest" not in given
-                and given.get("etag")):
+        if (answer.status == 200 and "x-static-large-object" not in given
+                and (is_dynamic or "x-object-manifest" not in given) and given.get("etag")):
             env["HTTP_ETAG"] = given["etag"].strip('"')
         response = call(app, env)
         if reader.broken:
@@ -120,10 +123,16 @@ class Copy:
             response.headers += self.copied_headers(env, given)
         return response.send(start_response)
 
-    def destination_query(self):
-        parts = [part for part in without_signature(self.request.query).split("&")
-                 if part.partition("=")[0] not in ("version-id", "multipart-manifest")]
-        return "&".join(part for part in parts if part)
+    def destination_query(self, given):
+        parts = []
+        for part in without_signature(self.request.query).split("&"):
+            name = part.partition("=")[0]
+            if name == "multipart-manifest" and self.wants_manifest():
+                if "x-static-large-object" in given:
+                    parts.append("multipart-manifest=put")
+            elif part and name != "version-id":
+                parts.append(part)
+        return "&".join(parts)
 
     def copied_headers(self, env, given):
         account, rest = self.source[0], "/".join(self.source[1:])

@@ -75,6 +75,20 @@ class Writes(unittest.TestCase):
             self.assertEqual(ask(self.filter, "POST", OBJECT).status, status)
         self.assertEqual(len(self.shunt.asked()), 1)
 
+    def test_an_object_is_brought_out_for_those_who_may_write_it(self):
+        wish = {"X_CLOUD_SYNC_RESTORE_REQUEST": "days=2"}
+        path = "/v1/AUTH_b/c/o"
+        self.shunt.answers = [always(reply(202))]
+        self.assertEqual(ask(self.filter, "POST", path, **wish).status, 202)
+        asked = self.shunt.asked()[0]
+        self.assertEqual((asked["method"], asked["headers"]["x-cloud-sync-restore-request"]), ("POST", "days=2"))
+        self.assertEqual(self.swift.requests[-1]["HTTP_X_TIMESTAMP"], "0000000001.00000")
+        self.swift.on("POST", path, 403)
+        self.assertEqual(ask(self.filter, "POST", path, **wish).status, 403)
+        self.swift.on("HEAD", path, 200)
+        self.assertEqual(ask(self.filter, "POST", path, **wish).status, 409)
+        self.assertEqual(len(self.shunt.asked()), 1)
+
     def test_mappings_without_writes_leave_them_to_swift(self):
         for method in ("DELETE", "POST", "PUT"):
             self.assertEqual(ask(self.filter, method, "/v1/AUTH_b/c/o").status, 404)
@@ -84,6 +98,13 @@ class Writes(unittest.TestCase):
         text = (b"Number Deleted: 0\nNumber Not Found: 1\nResponse Body: \nResponse Status: 404 Not Found\nErrors:\n")
         document = (b'{"Number Deleted": 0, "Number Not Found": 1, "Response Body": "", "Response Status": '
                     b'"404 Not Found", "Errors": []}')
+        swift = self.swift
+        def plainly_gone(env, start_response):
+            if env["REQUEST_METHOD"] == "DELETE" and not env["QUERY_STRING"]:
+                start_response("404 Local", [("Content-Length", "0")])
+                return []
+            return swift(env, start_response)
+        self.filter.app = plainly_gone
         for body, expected in ((text, b"Number Deleted: 1\nNumber Not Found: 0"), (document, b'"Number Deleted": 1')):
             self.swift.on("DELETE", OBJECT, 200, body)
             self.shunt.answers = [TOKEN, always(reply(204))]
@@ -92,6 +113,21 @@ class Writes(unittest.TestCase):
             self.assertIn(expected, got.body)
             self.assertEqual(self.shunt.asked()[-1]["headers"]["x-shunt-local-status"], "404")
         self.assertEqual(json.loads(got.body)["Response Status"], "200 OK")
+        # Swift's report says the same to those who may only read.
+        self.shunt.requests.clear()
+        self.swift.on("DELETE", OBJECT, 200, text)
+        found = self.filter.app
+
+        def refusing(env, start_response):
+            if env["QUERY_STRING"]:
+                return swift(env, start_response)
+            start_response("403 Local", [("Content-Length", "0")])
+            return []
+        self.filter.app = refusing
+        self.shunt.answers = [TOKEN]
+        self.assertEqual(ask(self.filter, "DELETE", OBJECT, "multipart-manifest=delete").status, 403)
+        self.assertEqual(self.steps(), [("DELETE", "before")])
+        self.filter.app = found
         failed = text.replace(b"404 Not Found", b"400 Bad Request").replace(b"Found: 1", b"Found: 0") + b"o, 401\n"
         self.swift.on("DELETE", OBJECT, 200, failed)
         self.shunt.answers = [TOKEN]
@@ -183,14 +219,23 @@ class Copies(unittest.TestCase):
     def test_what_cannot_be_copied_is_refused(self):
         self.swift_copies_nothing()
         self.shunt.answers = [self.archived]
-        got = ask(self.filter, "COPY", OBJECT, "multipart-manifest=get", DESTINATION="d/copied")
-        self.assertEqual(got.status, 409)
         self.shunt.answers = [always(reply(200, length=6 << 30, Connection="close"))]
         self.assertEqual(ask(self.filter, "COPY", OBJECT, DESTINATION="d/copied").status, 413)
         self.shunt.answers = [always(reply(412))]
         self.assertEqual(ask(self.filter, "COPY", OBJECT, DESTINATION="d/copied").status, 412)
         self.shunt.answers = [PASS]
         self.assertEqual(ask(self.filter, "COPY", OBJECT, DESTINATION="d/copied").status, 404)
+
+    def test_manifests_are_copied_as_manifests(self):
+        self.swift_copies_nothing()
+        for header, expected in (("X_Static_Large_Object", "multipart-manifest=put"), ("X_Object_Manifest", "")):
+            self.shunt.answers = [always(reply(200, b"[]", Etag="abc", **{header: "True"}))]
+            got = ask(self.filter, "COPY", OBJECT, "multipart-manifest=get", DESTINATION="d/copied")
+            self.assertEqual(got.status, 201)
+            env = self.swift.requests[-1]
+            self.assertEqual(env["QUERY_STRING"], expected)
+            self.assertEqual(env.get("HTTP_X_OBJECT_MANIFEST"), None if expected else "True")
+            self.assertEqual(self.shunt.asked()[-1]["target"], OBJECT + "?multipart-manifest=get&format=raw")
 
     def test_odd_copies_are_left_to_swift(self):
         for headers in ({}, {"DESTINATION": "d"}, {"DESTINATION": "/"}, {"DESTINATION": "d/o", "DESTINATION_ACCOUNT": "a/b"}):
