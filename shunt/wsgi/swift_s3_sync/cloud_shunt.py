@@ -134,6 +134,9 @@ class CloudShunt:
     @staticmethod
     def hand_out(answer, local, start_response):
         headers = keep_cross_origin(local.headers if local else [], for_client(answer.headers))
+        if answer.status in (204, 304) and answer.length is None:
+            # As Swift does; its server would announce chunks otherwise.
+            headers.append(("Content-Length", "0"))
         start_response(status_line(answer.status), headers)
         return Body(answer)
 
@@ -151,8 +154,12 @@ class CloudShunt:
         if self.listing_limit and "limit" not in request.parameters():
             # Both sides must mean the same.
             request.query = "&".join(filter(None, (request.query, "limit=%d" % self.listing_limit)))
-        target = request.target(without_signature(request.query))
-        headers = request.forwarded() + [("X-Shunt-Step", "listing"), ("X-Shunt-Method", "GET")]
+        # Always JSON: at this place of the pipeline Swift answers nothing else, whatever was asked for. Its listing_formats
+        # above makes of it what the client wants, and s3api reads it as it is.
+        query = with_format_json(request.query)
+        target = request.target(without_signature(query))
+        headers = [pair for pair in request.forwarded() if pair[0] != "accept"]
+        headers += [("X-Shunt-Step", "listing"), ("X-Shunt-Method", "GET")]
         if not env.get("REMOTE_USER"):
             # Nobody in particular: who may not list must not cause requests that cost money.
             headers.append(("X-Shunt-Waits", "yes"))
@@ -163,7 +170,7 @@ class CloudShunt:
         except ShuntAway as error:
             away = error
         try:
-            env["QUERY_STRING"] = with_format_json(request.query)
+            env["QUERY_STRING"] = query
             local = call(self.app, env)
             if local.status not in (200, 204):
                 return local.send(start_response)

@@ -24,11 +24,11 @@ class Listings(unittest.TestCase):
         self.assertEqual(got.header("X-Cloud-Sync-Listing"), "partial")
         self.assertIsNone(got.header("ETag"))
         asked = self.shunt.asked()[0]
-        self.assertEqual((asked["method"], asked["target"]), ("POST", CONTAINER + "?prefix=a%20b&format=xml&limit=2"))
+        self.assertEqual((asked["method"], asked["target"]), ("POST", CONTAINER + "?prefix=a%20b&limit=2&format=json"))
         self.assertEqual(asked["body"], b'[{"name": "a"}]')
         headers = asked["headers"]
-        self.assertEqual((headers["x-shunt-step"], headers["x-shunt-method"], headers["accept"]),
-                         ("listing", "GET", "text/plain"))
+        self.assertEqual((headers["x-shunt-step"], headers["x-shunt-method"]), ("listing", "GET"))
+        self.assertNotIn("accept", headers)
         self.assertEqual(self.swift.requests[0]["QUERY_STRING"], "prefix=a%20b&limit=2&temp_url_sig=s&format=json")
         self.assertTrue(self.swift.bodies[0].closed)
 
@@ -39,7 +39,7 @@ class Listings(unittest.TestCase):
         ask(self.filter, "GET", CONTAINER)
         ask(self.filter, "GET", CONTAINER, "limit=7", REMOTE_USER="")
         self.assertEqual([asked["target"] for asked in self.shunt.asked()],
-                         [CONTAINER + "?limit=500", CONTAINER + "?limit=7"])
+                         [CONTAINER + "?limit=500&format=json", CONTAINER + "?limit=7&format=json"])
         self.assertEqual(self.swift.requests[0]["QUERY_STRING"], "limit=500&format=json")
         self.assertEqual(self.shunt.asked()[0]["headers"]["x-shunt-waits"], "yes")
 

@@ -20,8 +20,9 @@ class Writes(unittest.TestCase):
         for local in (404, 204):
             self.shunt.requests.clear()
             self.swift.on("DELETE", OBJECT, local)
-            self.shunt.answers = [TOKEN, always(reply(204))]
-            self.assertEqual(ask(self.filter, "DELETE", OBJECT).status, 204)
+            self.shunt.answers = [TOKEN, always(b"HTTP/1.1 204 No Content\r\nX-Shunt-Outcome: answer\r\n\r\n")]
+            got = ask(self.filter, "DELETE", OBJECT)
+            self.assertEqual((got.status, got.header("Content-Length")), (204, "0"))
             self.assertEqual(self.steps(), [("DELETE", "before"), ("DELETE", "after")])
             headers = self.shunt.asked()[1]["headers"]
             self.assertEqual((headers["x-shunt-token"], headers["x-shunt-local-status"]), ("t1", str(local)))
