@@ -11,7 +11,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::body::{Response, text};
 use crate::context::Context;
@@ -47,19 +46,10 @@ impl Readiness {
     }
 }
 
-/// Serves until told to stop.
-pub async fn serve(
-    listener: TcpListener,
-    context: Arc<Context>,
-    readiness: Arc<Readiness>,
-    stop: CancellationToken,
-) {
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, context: Arc<Context>, readiness: Arc<Readiness>) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };

@@ -102,6 +102,13 @@ pub struct LocalPage {
     pub body: Bytes,
 }
 
+/// Marks a listing that lacks the names of the remote.
+#[must_use]
+pub fn partial(mut listing: Response) -> Response {
+    listing.headers_mut().insert(PARTIAL, HeaderValue::from_static("partial"));
+    listing
+}
+
 /// The merged listing. `local` is Swift's own; an answer of Swift's that is no listing comes as its error and stands as it is. The remote is
 /// asked at the same time, unless [`Params::waits_for_swift`].
 ///

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
-use swift_s3_policy::{ConfigProblem, ContainerSelector, RefusedMapping, SyncConfig, parse_for_node};
+use swift_s3_policy::{
+    ConfigProblem, ContainerSelector, Merge, MergeFailure, RefusedMapping, SyncConfig, parse_for_node,
+};
 use swift_s3_store::Remotes;
 
 pub use route::Route;
@@ -52,7 +54,11 @@ fn unserved(raw: &Value, refused: &RefusedMapping) -> Option<Unserved> {
         container => ContainerSelector::One(container.to_owned()),
     };
     let problems = refused.problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-    Some(Unserved { account: text("account")?.to_owned(), container, reason: problems.join("; ") })
+    let flag = |key: &str| element.get(key) == Some(&Value::Bool(true));
+    let failure =
+        if text("merge_failure") == Some("local") { MergeFailure::Local } else { MergeFailure::Error };
+    let merge = Merge { restores: flag("restore_object"), writes: flag("merge_writes"), failure };
+    Some(Unserved { merge, account: text("account")?.to_owned(), container, reason: problems.join("; ") })
 }
 
 /// The policy in force. Readers never wait.

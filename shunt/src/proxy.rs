@@ -6,13 +6,14 @@ mod bodies;
 mod connection;
 mod headers;
 mod merged;
+mod readers;
 mod temp_url;
 mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 
 pub use connection::{Limits, serve};
@@ -21,14 +22,17 @@ use crate::body::{self, Body, Response, boxed, text};
 use crate::context::Context;
 use crate::copy::Copy;
 use crate::policy::Found;
-use crate::request::{BYPASS, Target};
+use crate::request::{BYPASS, Target, is_s3};
 use crate::upstream::{Upstream, UpstreamError};
 use bodies::{AnswerBody, ClientBody, Continue};
+use readers::Readers;
 
 /// For metrics.
 const DOOR: &str = "proxy";
 /// Swift that does not say "100 Continue" within this time is sent the body all the same.
 const CONTINUE_LIMIT: Duration = Duration::from_secs(5);
+/// For answers that come after work on Swift's side. A client that leaves ends the wait.
+const LONG_ANSWER_LIMIT: Duration = Duration::from_secs(3600);
 
 /// See the module.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ pub struct Proxy {
     context: Arc<Context>,
     upstream: Upstream,
     idle: Duration,
+    readers: Readers,
 }
 
 impl Proxy {
@@ -43,7 +48,7 @@ impl Proxy {
     /// what is sent to it.
     #[must_use]
     pub fn new(context: Arc<Context>, upstream: Upstream, idle: Duration) -> Self {
-        Self { context, upstream, idle }
+        Self { context, upstream, idle, readers: Readers::default() }
     }
 
     /// Answers one request.
@@ -52,21 +57,30 @@ impl Proxy {
             return text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n");
         };
         let is_bypassed = request.headers().get(BYPASS).is_some_and(|value| !value.is_empty());
-        if is_bypassed || self.context.policies.current().is_empty() {
+        // What is signed for s3api names something else by its path than it does to Swift.
+        let is_for_swift = !is_bypassed && !is_s3(request.uri().query(), request.headers());
+        if !is_for_swift || self.context.policies.current().is_empty() {
             return self.pass(request).await;
         }
         if let Some(copy) = Copy::of(request.method(), request.uri(), request.headers())
             && let Found::Merged(route) = self.context.policies.find(&copy.account, &copy.container)
         {
-            return self.copy(request, route, copy).await;
+            return self.copy(self.at_home(request), route, copy).await;
         }
         let target = Target::of(request.uri().path());
         let Some((account, container)) = target.container() else { return self.pass(request).await };
         match self.context.policies.find(account, container) {
-            Found::Merged(route) => self.merged(request, target, route).await,
-            Found::Broken(reason) => self.broken(request, &target, &reason).await,
-            Found::Nothing => self.unmerged(request).await,
+            Found::Merged(route) => self.merged(self.at_home(request), target, route).await,
+            Found::Broken(merge, reason) => self.broken(request, &target, merge, &reason).await,
+            Found::Nothing => self.pass(request).await,
         }
+    }
+
+    /// The request with Swift's own name as the host. Pipelines with `domain_remap`, `cname_lookup` or s3api's `storage_domain` take another
+    /// object than the path's for a name of theirs, and an answer about that says nothing about who may see the one that the path names.
+    fn at_home<B>(&self, mut request: Request<B>) -> Request<B> {
+        request.headers_mut().insert(header::HOST, self.upstream.host().clone());
+        request
     }
 
     /// Passes a request and its answer on.
@@ -84,7 +98,10 @@ impl Proxy {
         let (parts, content) = request.into_parts();
         if content.is_end_stream() {
             let request = Request::from_parts(parts, body::empty());
-            return self.upstream.ask(request).await.map(|answer| self.received(answer));
+            // A copy on the server's side, or a DELETE of a thousand segments, says nothing until it is done.
+            let is_quick = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+            let limit = if is_quick { self.upstream.answer_limit() } else { LONG_ANSWER_LIMIT };
+            return self.upstream.ask_for(request, limit).await.map(|answer| self.received(answer));
         }
         let (content, sent) = ClientBody::new(content, self.idle);
         let expects = parts.headers.contains_key(header::EXPECT);
@@ -98,10 +115,7 @@ impl Proxy {
         };
         let request = request.map(|()| content);
         let limit = self.upstream.answer_limit();
-        let late = async {
-            sent.ended().await;
-            tokio::time::sleep(limit).await;
-        };
+        let late = sent.late(limit);
         tokio::select! {
             answer = self.upstream.send(request) => answer.map(|answer| self.received(answer)),
             () = late => Err(UpstreamError::TimedOut(limit)),

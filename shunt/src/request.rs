@@ -1,9 +1,30 @@
 //! What a request is about, by its path and method. Pure.
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use percent_encoding::percent_decode_str;
 
 /// The header of clients that want to see Swift without the shunt; any value but an empty one.
 pub const BYPASS: &str = "x-cloud-sync-shunt-bypass";
+
+/// Whether Swift's `s3api` would take a request for one of its own: it then reads the path in another way.
+///
+/// Source: `get_request_class` and the signature classes in `swift/common/middleware/s3api/s3request.py` of Swift 2.30.1.
+#[must_use]
+pub fn is_s3(query: Option<&str>, headers: &HeaderMap) -> bool {
+    let signed = headers.get_all(AUTHORIZATION).iter().any(|value| {
+        let value = value.as_bytes().trim_ascii_start();
+        value.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"aws"))
+    });
+    let names = ["AWSAccessKeyId", "X-Amz-Credential", "X-Amz-Algorithm", "X-Amz-Signature"];
+    let is_presigned = || {
+        query.is_some_and(|query| {
+            url::form_urlencoded::parse(query.as_bytes())
+                .any(|(key, _)| names.iter().any(|name| key.eq_ignore_ascii_case(name)))
+        })
+    };
+    signed || is_presigned()
+}
 
 /// What a path names in Swift.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +143,24 @@ mod tests {
         for (path, target) in table {
             assert_eq!(Target::of(path), target, "{path}");
         }
+    }
+
+    #[test]
+    fn requests_signed_for_s3_are_told() {
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([(AUTHORIZATION, http::HeaderValue::from_static(value))])
+        };
+        for signed in ["AWS key:sig", "AWS4-HMAC-SHA256 Credential=k", " aws x"] {
+            assert!(is_s3(None, &with(signed)), "{signed}");
+        }
+        for other in ["Bearer x", "Basic QVdT", ""] {
+            assert!(!is_s3(None, &with(other)), "{other}");
+        }
+        let none = HeaderMap::new();
+        for query in ["AWSAccessKeyId=k&Signature=s", "x=1&X-Amz-Algorithm=a", "X%2DAmz-Credential=c"] {
+            assert!(is_s3(Some(query), &none), "{query}");
+        }
+        assert!(!is_s3(Some("prefix=AWSAccessKeyId"), &none));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -40,6 +40,7 @@ pub struct Upstream {
     client: Client<HttpConnector, Body>,
     scheme: Scheme,
     authority: Authority,
+    host: HeaderValue,
     answer_limit: Duration,
 }
 
@@ -59,7 +60,10 @@ impl Upstream {
             .http1_max_headers(512)
             .set_host(false)
             .build(connector);
-        Self { client, scheme, authority, answer_limit }
+        // An authority without user names is fit for a header.
+        let host = HeaderValue::from_str(authority.as_str());
+        let host = host.unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+        Self { client, scheme, authority, host, answer_limit }
     }
 
     /// Sends a request whose URI is a path with its query, byte for byte.
@@ -83,9 +87,25 @@ impl Upstream {
     /// # Errors
     /// When there is no answer in time.
     pub async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
-        tokio::time::timeout(self.answer_limit, self.send(request))
-            .await
-            .map_err(|_| UpstreamError::TimedOut(self.answer_limit))?
+        self.ask_for(request, self.answer_limit).await
+    }
+
+    /// As [`Upstream::ask`], with another limit.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn ask_for(
+        &self,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        tokio::time::timeout(limit, self.send(request)).await.map_err(|_| UpstreamError::TimedOut(limit))?
+    }
+
+    /// Swift's proxy as a `Host` header names it.
+    #[must_use]
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
     }
 
     /// How long an answer may take.

@@ -90,7 +90,7 @@ async fn serve(arguments: &Arguments) -> ExitCode {
         listings: Listings::default(),
     });
     let mut opened = String::new();
-    if let Err(error) = open_admin(arguments, &context, &readiness, &tasks, &stop, &mut opened).await {
+    if let Err(error) = open_admin(arguments, &context, &readiness, &mut opened).await {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;
     }
@@ -143,13 +143,14 @@ async fn begin_policy(
 ) -> Result<(), Vec<String>> {
     let shown = |problems: Vec<ConfigProblem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     if let (Some(path), true) = (&arguments.config, arguments.control.is_empty()) {
+        let stamp = file::stamp(path);
         let config = file::read(path).map_err(shown)?;
         let problems = policies.install(&config).await;
         if !problems.is_empty() {
             return Err(problems);
         }
         readiness.policy_in_force();
-        tasks.spawn(file::follow(path.clone(), Arc::clone(policies), reloads, stop.clone()));
+        tasks.spawn(file::follow(path.clone(), stamp, Arc::clone(policies), reloads, stop.clone()));
         return Ok(());
     }
     let local = arguments.config.as_deref().map(std::fs::read_to_string).transpose();
@@ -185,17 +186,15 @@ fn control_settings(arguments: &Arguments) -> Result<ControlSettings, String> {
     })
 }
 
-/// Liveness and readiness are told from the start.
+/// Liveness and readiness are told from the start, and to the end.
 async fn open_admin(
     arguments: &Arguments,
     context: &Arc<Context>,
     readiness: &Arc<Readiness>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
     opened: &mut String,
 ) -> Result<(), String> {
     if let Some(listener) = listen("--admin-listen", "admin", arguments.admin_listen, opened).await? {
-        tasks.spawn(admin::serve(listener, Arc::clone(context), Arc::clone(readiness), stop.clone()));
+        tokio::spawn(admin::serve(listener, Arc::clone(context), Arc::clone(readiness)));
     }
     Ok(())
 }

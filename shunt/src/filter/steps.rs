@@ -64,7 +64,7 @@ impl Filter {
             Found::Merged(route) => route,
             // The filter's list is a few seconds old.
             Found::Nothing => return pass(),
-            Found::Broken(reason) => {
+            Found::Broken(_, reason) => {
                 tracing::warn!(reason = &*reason, "the remote of a merged container cannot be used");
                 let text = text(
                     StatusCode::SERVICE_UNAVAILABLE,

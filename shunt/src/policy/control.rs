@@ -126,8 +126,9 @@ impl Follower {
             match message {
                 Ok(Some(snapshot)) => {
                     self.generation = snapshot.generation;
-                    self.take(snapshot).await;
-                    ready.notify_one();
+                    if self.take(snapshot).await {
+                        ready.notify_one();
+                    }
                 }
                 Ok(None) => return Ok(()),
                 Err(error) => {
@@ -138,11 +139,12 @@ impl Follower {
         }
     }
 
-    /// What is wrong as a whole changes nothing; mappings that are wrong are left out, and told.
-    async fn take(&mut self, snapshot: Snapshot) {
-        // A control plane that lost its memory has nothing to say.
+    /// What is wrong as a whole changes nothing; mappings that are wrong keep what they had, and are told. Answers whether a policy is in
+    /// force now.
+    async fn take(&mut self, snapshot: Snapshot) -> bool {
+        // A control plane that lost its memory has nothing to say; to a shunt without one of its own it says that nothing is merged.
         if snapshot.revision == 0 {
-            return;
+            return true;
         }
         match self.parse(&snapshot) {
             Ok(parsed) => {
@@ -153,11 +155,13 @@ impl Follower {
                 if let Ok(Err(error)) = stored {
                     tracing::error!(%error, "could not keep the configuration; a start without the control plane would use the one before");
                 }
+                true
             }
             Err(problems) => {
                 for problem in problems {
                     tracing::error!(revision = snapshot.revision, "the configuration is not used: {problem}");
                 }
+                false
             }
         }
     }

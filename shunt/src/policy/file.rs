@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Tells two versions of a file apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub struct Stamp {
     inode: u64,
     length: u64,
     modified: (i64, i64),
@@ -53,11 +53,12 @@ fn read_text(path: &Path) -> Result<String, Vec<ConfigProblem>> {
 /// once; `again` asks for a look now, whatever the stamp says (SIGHUP).
 pub async fn follow(
     path: PathBuf,
+    begun_with: Option<Stamp>,
     policies: Arc<Policies>,
     mut again: tokio::sync::mpsc::Receiver<()>,
     stop: CancellationToken,
 ) {
-    let mut read_last = stamp(&path);
+    let mut read_last = begun_with;
     let mut secrets_failed = false;
     loop {
         let asked = tokio::select! {
@@ -84,7 +85,9 @@ pub async fn follow(
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+/// Of the file as it is now; to be taken before it is read.
+#[must_use]
+pub fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some(Stamp {
         inode: metadata.ino(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use swift_s3_policy::{ContainerSelector, Mapping, SyncConfig};
+use swift_s3_policy::{ContainerSelector, Mapping, Merge, SyncConfig};
 use swift_s3_store::{RemoteStore, Remotes};
 
 use super::route::Route;
@@ -20,7 +20,7 @@ pub enum Found {
     /// It is merged.
     Merged(Arc<Route>),
     /// It is merged, but its remote cannot be used as it is configured; the text says why, without secrets.
-    Broken(Arc<str>),
+    Broken(Merge, Arc<str>),
 }
 
 /// A merged container or all of an account, for the filter in Swift's pipeline.
@@ -39,6 +39,8 @@ pub struct MergedContainer {
 pub(super) struct Unserved {
     pub(super) account: String,
     pub(super) container: ContainerSelector,
+    /// What it wants, as far as that could be read.
+    pub(super) merge: Merge,
     /// What is wrong with it.
     pub(super) reason: String,
 }
@@ -47,6 +49,7 @@ pub(super) struct Unserved {
 struct Entry {
     /// `None`: it could not be read, and there was none before.
     mapping: Option<Arc<Mapping>>,
+    merge: Merge,
     remote: Result<Arc<RemoteStore>, Arc<str>>,
     /// Of a mapping of one container; others are made for each request.
     route: Option<Arc<Route>>,
@@ -83,6 +86,7 @@ impl Table {
             let entry = before.entry(&unserved.account, &unserved.container).cloned();
             let entry = entry.unwrap_or_else(|| Entry {
                 mapping: None,
+                merge: unserved.merge,
                 remote: Err(Arc::from(unserved.reason.as_str())),
                 route: None,
             });
@@ -103,7 +107,8 @@ impl Table {
                 }
                 _ => None,
             };
-            let entry = Entry { mapping: Some(Arc::clone(mapping)), remote, route };
+            let merge = mapping.merge.unwrap_or_default();
+            let entry = Entry { mapping: Some(Arc::clone(mapping)), merge, remote, route };
             table.put(&mapping.account, &mapping.container, entry);
         }
         (table, problems)
@@ -167,7 +172,7 @@ impl Table {
             (None, Some(mapping), Ok(remote)) => {
                 Found::Merged(Arc::new(Route::new(Arc::clone(mapping), container, Arc::clone(remote))))
             }
-            (None, _, Err(reason)) => Found::Broken(Arc::clone(reason)),
+            (None, _, Err(reason)) => Found::Broken(entry.merge, Arc::clone(reason)),
             (None, None, Ok(_)) => Found::Nothing,
         }
     }
@@ -194,7 +199,7 @@ impl Table {
             merged.extend(one.chain(all).map(|(container, entry)| MergedContainer {
                 account: account.clone(),
                 container: container.to_owned(),
-                writes: entry.mapping.as_ref().and_then(|mapping| mapping.merge).unwrap_or_default().writes,
+                writes: entry.merge.writes,
             }));
         }
         merged

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::Notify;
-use tokio::time::{Sleep, sleep};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::body::BoxError;
 
@@ -68,29 +68,57 @@ impl http_body::Body for AnswerBody {
 #[derive(Debug)]
 pub(super) struct ClientBody {
     content: AnswerBody,
-    ended: Arc<Notify>,
+    taken: watch::Sender<Taking>,
 }
 
-/// Tells when a client's body has been sent, or dropped.
+/// How far a client's body has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taking {
+    /// The client is waited for.
+    Waiting,
+    /// A piece was handed on; Swift has not asked for the next one.
+    HandedOn(Instant),
+    /// All of it was handed on, or dropped.
+    Ended(Instant),
+}
+
+/// Tells whether Swift takes a client's body.
 #[derive(Debug)]
-pub(super) struct Sent(Arc<Notify>);
+pub(super) struct Sent(watch::Receiver<Taking>);
 
 impl Sent {
-    pub(super) async fn ended(&self) {
-        self.0.notified().await;
+    /// Ends when Swift has said nothing for `limit` since it had the body, or has not taken more of it for that long.
+    pub(super) async fn late(mut self, limit: Duration) {
+        loop {
+            let taking = *self.0.borrow_and_update();
+            let since = match taking {
+                Taking::Waiting => None,
+                Taking::HandedOn(since) | Taking::Ended(since) => Some(since),
+            };
+            let Some(since) = since else {
+                if self.0.changed().await.is_err() {
+                    return sleep(limit).await;
+                }
+                continue;
+            };
+            sleep_until(since + limit).await;
+            if *self.0.borrow() == taking {
+                return;
+            }
+        }
     }
 }
 
 impl ClientBody {
     pub(super) fn new(content: Incoming, idle: Duration) -> (Self, Sent) {
-        let ended = Arc::new(Notify::new());
-        (Self { content: AnswerBody::new(content, idle), ended: Arc::clone(&ended) }, Sent(ended))
+        let (taken, sent) = watch::channel(Taking::HandedOn(Instant::now()));
+        (Self { content: AnswerBody::new(content, idle), taken }, Sent(sent))
     }
 }
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        self.ended.notify_one();
+        self.taken.send_replace(Taking::Ended(Instant::now()));
     }
 }
 
@@ -103,9 +131,11 @@ impl http_body::Body for ClientBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.content).poll_frame(context);
-        if matches!(polled, Poll::Ready(None)) {
-            self.ended.notify_one();
-        }
+        self.taken.send_replace(match &polled {
+            Poll::Pending => Taking::Waiting,
+            Poll::Ready(None) => Taking::Ended(Instant::now()),
+            Poll::Ready(Some(_)) => Taking::HandedOn(Instant::now()),
+        });
         polled
     }
 

@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use swift_s3_policy::{Merge, MergeFailure};
 use tokio::sync::Notify;
 
+use super::readers::Reader;
 use super::{DOOR, Proxy, temp_url, unanswered};
 use crate::body::{self, Body, BoxError, Response, boxed, collect, full, text};
 use crate::copy::{self, ClientSwift, Copy};
 use crate::glacier;
 use crate::listing::{self, Format, LocalPage, Params};
-use crate::policy::Route;
+use crate::policy::{Found, Route};
 use crate::read::{self, Miss};
 use crate::request::{Target, query_value};
 use crate::upstream::UpstreamError;
@@ -23,9 +25,6 @@ use crate::write;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// A listing of 10,000 names of 1,024 bytes each, every byte of them escaped in JSON.
 const MAX_LISTING_BYTES: usize = 96 * 1024 * 1024;
-
-/// What clients show who are somebody.
-const CREDENTIALS: [&str; 4] = ["x-auth-token", "x-storage-token", "x-service-token", "authorization"];
 
 impl Proxy {
     /// A request about a merged container.
@@ -83,38 +82,50 @@ impl Proxy {
         answer
     }
 
-    /// A request about a container that is not merged: only copies may concern one that is.
-    pub(super) async fn unmerged(&self, request: Request<Incoming>) -> Response {
-        self.pass(request).await
-    }
-
     /// A request about a merged container whose remote cannot be used: what Swift does not have is not known to be gone.
-    pub(super) async fn broken(&self, request: Request<Incoming>, target: &Target, reason: &str) -> Response {
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let is_listing = request.method() == Method::GET && matches!(target, Target::Container { .. });
-        let response = self.pass(request).await;
-        let is_miss = response.status() == StatusCode::NOT_FOUND && matches!(target, Target::Object { .. });
-        if !(is_read && is_miss || is_listing && response.status().is_success()) {
-            return response;
+    pub(super) async fn broken(
+        &self,
+        request: Request<Incoming>,
+        target: &Target,
+        merge: Merge,
+        reason: &str,
+    ) -> Response {
+        let is_object = matches!(target, Target::Object { .. });
+        let method = request.method().clone();
+        let is_write = is_object && merge.writes && matches!(method, Method::DELETE | Method::POST);
+        let response = if is_write { unusable() } else { self.pass(request).await };
+        let is_read = is_object && matches!(method, Method::GET | Method::HEAD);
+        let is_listing = !is_object && method == Method::GET && response.status().is_success();
+        if is_read && response.status() == StatusCode::NOT_FOUND {
+            tracing::warn!(reason, "the remote of a merged container cannot be used");
+            return unusable();
         }
-        tracing::warn!(reason, "the remote of a merged container cannot be used");
-        text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the remote store of this container cannot be used at the moment\n",
-        )
+        match merge.failure {
+            MergeFailure::Error if is_listing => unusable(),
+            MergeFailure::Local if is_listing => listing::partial(response),
+            _ => response,
+        }
     }
 
     async fn read(&self, request: Request<Incoming>, route: Arc<Route>, object: String) -> Response {
         let (parts, content) = request.into_parts();
-        let local = self.forward(Request::from_parts(parts.clone(), content)).await;
+        let mut first = parts.clone();
+        // Any object meets it, and Swift says 412 instead of 404 to it when there is none.
+        if first.headers.get_all(header::IF_MATCH).iter().any(|value| value.as_bytes().contains(&b'*')) {
+            first.headers.remove(header::IF_MATCH);
+        }
+        let local = self.forward(Request::from_parts(first, content)).await;
         let local = match local {
             Ok(local) => local,
             Err(error) => unanswered(&error),
         };
-        if local.status() != StatusCode::NOT_FOUND || wants_only_swift(parts.uri.query()) {
+        let found = (local.status() == StatusCode::NOT_FOUND && !wants_only_swift(parts.uri.query()))
+            .then(|| self.missed(local.headers(), route, object))
+            .flatten();
+        let Some((route, object)) = found else {
             self.context.metrics.answered(DOOR, "pass", local.status());
             return local;
-        }
+        };
         let is_head = parts.method == Method::HEAD;
         let query = parts.uri.query().map(str::to_owned);
         let local = if is_head { local } else { in_memory(local).await };
@@ -137,6 +148,17 @@ impl Proxy {
         answer
     }
 
+    /// What Swift has missed: the object of the path, or where a symbolic link led to. Swift has asked for that with the client's rights.
+    fn missed(&self, local: &HeaderMap, route: Arc<Route>, object: String) -> Option<(Arc<Route>, String)> {
+        let Some(location) = local.get(header::CONTENT_LOCATION) else { return Some((route, object)) };
+        let path = location.to_str().ok()?.split('?').next()?;
+        let Target::Object { account, container, object } = Target::of(path) else { return None };
+        match self.context.policies.find(&account, &container) {
+            Found::Merged(route) => Some((route, object)),
+            Found::Broken(..) | Found::Nothing => None,
+        }
+    }
+
     async fn list(&self, request: Request<Incoming>, route: Arc<Route>) -> Response {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let (Some(params), Some(format)) =
@@ -146,7 +168,8 @@ impl Proxy {
         };
         let (parts, _) = request.into_parts();
         let mut params = params.with_default_limit(self.context.listings.default_limit());
-        params.waits_for_swift = !CREDENTIALS.iter().any(|name| parts.headers.contains_key(*name));
+        let reader = Reader::of(&parts.headers, route.account(), &route.container);
+        params.waits_for_swift = !self.readers.knows(reader).await;
         let mut answer = self.list_with(&parts, &route, &params, format).await;
         // The limit was ours, and is more than this cluster gives.
         if answer.status() == StatusCode::PRECONDITION_FAILED && !params.names_limit() {
@@ -158,6 +181,9 @@ impl Proxy {
             } else {
                 answer = Response::from_parts(head, full(content));
             }
+        }
+        if answer.status().is_success() {
+            self.readers.remember(reader).await;
         }
         self.context.metrics.answered(DOOR, "listing", answer.status());
         answer
@@ -230,9 +256,13 @@ impl Drop for NotifyOnDrop {
     }
 }
 
+fn unusable() -> Response {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the remote store of this container cannot be used at the moment\n")
+}
+
 /// What asks for something that only Swift has: a version of its own, or the link itself.
 pub(super) fn wants_only_swift(query: Option<&str>) -> bool {
-    query_value(query, "version-id").is_some()
+    query_value(query, "version-id").is_some() || query_value(query, "symlink").as_deref() == Some("get")
 }
 
 /// An answer with its content in memory, so that its connection is free while the remote is asked.

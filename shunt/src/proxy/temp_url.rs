@@ -3,6 +3,7 @@
 //! Source: `swift/common/middleware/tempurl.py` of Swift 2.30.1, with its default settings.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::request::query_value;
@@ -31,6 +32,10 @@ pub(super) fn dress(headers: &mut HeaderMap, query: Option<&str>, object: &str) 
     for name in hidden {
         headers.remove(name);
     }
+    // What was kept with the object holds for readers who come again; this one may not.
+    if let Some(until) = query_value(query, "temp_url_expires").and_then(|text| expires(&text)) {
+        headers.insert(header::EXPIRES, until);
+    }
     let filename = query_value(query, "filename").filter(|name| !name.is_empty());
     let is_inline = query_value(query, "inline").is_some();
     let disposition = match (is_inline, filename) {
@@ -46,6 +51,16 @@ pub(super) fn dress(headers: &mut HeaderMap, query: Option<&str>, object: &str) 
     if let Ok(value) = HeaderValue::from_str(&disposition) {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
+}
+
+/// Seconds since 1970, or a time as ISO 8601 has it, as a date of HTTP.
+fn expires(text: &str) -> Option<HeaderValue> {
+    let time = match text.parse::<i64>() {
+        Ok(seconds) => Timestamp::from_second(seconds).ok()?,
+        Err(_) => text.parse::<Timestamp>().ok()?,
+    };
+    let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()?;
+    HeaderValue::from_str(&text).ok()
 }
 
 fn disposition(kind: &str, name: &str) -> String {
@@ -69,6 +84,7 @@ mod tests {
         let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
         let mut left: Vec<(String, String)> =
             map.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        left.retain(|(name, _)| name != "expires");
         left.sort();
         left
     }
@@ -99,6 +115,17 @@ mod tests {
             let query = format!("temp_url_sig=s&temp_url_expires=1{more}");
             let left = dressed(&[], &query, object);
             assert_eq!(left, [("content-disposition".to_owned(), disposition.to_owned())], "{more}");
+        }
+    }
+
+    #[test]
+    fn nobody_keeps_an_answer_for_longer_than_the_url_is_good() {
+        for until in ["784111777", "1994-11-06T08:49:37Z"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::EXPIRES, HeaderValue::from_static("never"));
+            dress(&mut headers, Some(&format!("temp_url_sig=s&temp_url_expires={until}")), "o");
+            let expires = headers.get(header::EXPIRES).and_then(|value| value.to_str().ok());
+            assert_eq!(expires, Some("Sun, 06 Nov 1994 08:49:37 GMT"), "{until}");
         }
     }
 

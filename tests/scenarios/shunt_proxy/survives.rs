@@ -44,13 +44,10 @@ async fn swift_that_does_not_answer_is_not_waited_for_forever() -> Result<()> {
     front.through.put_container(&container).await?;
     faults.inject(Rule::new(Fault::Stall).times(2));
     assert_eq!(front.through.get_object(&container, "o").await?.status, 504);
-    let upload = front.through.send_raw(
-        "PUT",
-        &format!("/v1/{}/{container}/o", front.through.account()),
-        &[("X-Auth-Token", front.through.token().context("token")?)],
-        Some("abc".into()),
-    );
-    assert_eq!(upload.await?.status, 504);
+    let path = format!("/v1/{}/{container}/o", front.through.account());
+    let headers = [("X-Auth-Token", front.through.token().context("token")?)];
+    let upload = front.through.send_raw("PUT", &path, &headers, Some("abc".into())).await?;
+    assert_eq!(upload.status, 504);
     Ok(())
 }
 
