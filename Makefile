@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install install-filter demo test lint bench
+.PHONY: help setup build install install-filter demo test lint bench fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,12 @@ test: setup ## Run every test, end-to-end scenarios included (about 10 minutes, 
 	@echo "test: building and running everything; ten to twenty minutes on two cores"
 	cargo build --workspace --all-targets
 	cargo test --workspace
+
+# Targets run side by side, so a minute of the clock is a minute for each.
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Throw random and damaged input at the shunt's parsers, for FUZZ_SECONDS (60) each
+	SWIFT_S3_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -p swift-s3-shunt --test fuzz -- --nocapture
 
 lint: ## Check formatting and lints
 	cargo fmt --all --check

@@ -96,6 +96,9 @@ pub struct Arguments {
     /// Seconds that a client may take for a header block, for the next piece of a body, and to take what is sent to it
     #[arg(long, value_name = "SECONDS", env = "SWIFT_S3_SHUNT_CLIENT_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub client_timeout: u64,
+    /// Seconds that a remote may take to list what a page needs; then it counts as failed
+    #[arg(long, value_name = "SECONDS", env = "SWIFT_S3_SHUNT_LISTING_TIMEOUT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub listing_timeout: u64,
     /// Seconds that requests may go on after a signal to stop
     #[arg(long, value_name = "SECONDS", env = "SWIFT_S3_SHUNT_DRAIN", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub drain: u64,

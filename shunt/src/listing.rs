@@ -21,6 +21,7 @@ mod tests;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -55,15 +56,17 @@ const LIMIT_MESSAGE: &[u8] = b"Maximum limit is ";
 pub struct Listings {
     places: Semaphore,
     default_limit: AtomicUsize,
-}
-
-impl Default for Listings {
-    fn default() -> Self {
-        Self { places: Semaphore::new(MAX_LINES), default_limit: AtomicUsize::new(DEFAULT_LIMIT) }
-    }
+    remote_limit: Duration,
 }
 
 impl Listings {
+    /// `remote_limit` is how long a remote may take to list what a page needs.
+    #[must_use]
+    pub fn new(remote_limit: Duration) -> Self {
+        let default_limit = AtomicUsize::new(DEFAULT_LIMIT);
+        Self { places: Semaphore::new(MAX_LINES), default_limit, remote_limit }
+    }
+
     /// Entries of a page whose limit the client does not name.
     #[must_use]
     pub fn default_limit(&self) -> usize {
@@ -123,7 +126,7 @@ pub async fn answer(
 ) -> Response {
     // Never closed.
     let _place = context.listings.places.acquire_many(Listings::weight(params.limit)).await;
-    let (page, remote) = match gather(&route, &params, local).await {
+    let (page, remote) = match gather(&route, &params, context.listings.remote_limit, local).await {
         Gathered::Local(response) => return response,
         Gathered::Both(page, remote) => (page, remote),
     };

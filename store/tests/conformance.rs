@@ -17,7 +17,8 @@ use servers::{FileServer, IDENTITY, MotoServer, SECRET};
 use support::{hex_md5, metadata, put_of, settings};
 use swift_s3_policy::{LifecyclePlan, Rates};
 use swift_s3_store::{
-    ErrorKind, Limited, ObjectStore, PutObject, RateGate, S3Settings, StaticCredentials, body,
+    Entry, EntryQuery, EntryStart, ErrorKind, Limited, ObjectStore, PutObject, RateGate, S3Settings,
+    StaticCredentials, body,
 };
 
 /// What a server is known not to do.
@@ -153,6 +154,7 @@ async fn conforms(url: &str, quirks: &Quirks, wrap: impl Fn(Arc<dyn ObjectStore>
     replaces_metadata(store, quirks).await;
     keeps_every_key(store, quirks).await;
     lists_in_order(store, quirks).await;
+    lists_folders(store).await;
     sets_expiration(store, quirks).await;
     multipart_suite::conforms(store, quirks.parts).await;
 }
@@ -340,6 +342,59 @@ async fn keeps_every_key(store: &dyn ObjectStore, quirks: &Quirks) {
         }
     }
     assert_eq!(unusable, quirks.unusable_keys);
+}
+
+/// Folders among keys, on pages of any size, from any start that is no folder's own.
+async fn lists_folders(store: &dyn ObjectStore) {
+    for key in
+        ["by/a", "by/b/1", "by/b/2/x", "by/b.x", "by/c", "by/d/1", "by/é/1", "byte", "by/f--1", "by/f--2"]
+    {
+        store.put(key, put_of("x")).await.unwrap();
+    }
+    let by_slash = ["by/a", "by/b.x", "by/b/", "by/c", "by/d/", "by/f--1", "by/f--2", "by/é/"];
+    let by_dashes = ["by/a", "by/b.x", "by/b/1", "by/b/2/x", "by/c", "by/d/1", "by/f--", "by/é/1"];
+    for (delimiter, expected) in [("/", by_slash), ("--", by_dashes)] {
+        for max_entries in [1, 3, 1000] {
+            assert_eq!(
+                entries(store, delimiter, EntryStart::First, max_entries).await,
+                expected,
+                "{max_entries}"
+            );
+        }
+    }
+    for (after, expected) in
+        [("by/a", &by_slash[1..]), ("by/b/\u{10ffff}", &by_slash[3..]), ("by/zz", &by_slash[7..])]
+    {
+        assert_eq!(entries(store, "/", EntryStart::After(after.to_owned()), 2).await, expected, "{after}");
+    }
+    for key in keys_under(store, "").await {
+        store.delete(&key).await.unwrap();
+    }
+}
+
+/// All entries under `by/`, page by page.
+async fn entries(
+    store: &dyn ObjectStore,
+    delimiter: &str,
+    from: EntryStart,
+    max_entries: u16,
+) -> Vec<String> {
+    let mut query =
+        EntryQuery { prefix: "by/", delimiter: Some(delimiter), from, max_entries, ..EntryQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = store.list_entries(&query).await.unwrap();
+        assert!(page.entries.len() <= usize::from(max_entries));
+        for entry in &page.entries {
+            assert_eq!(matches!(entry, Entry::Folder(_)), entry.key().ends_with(delimiter));
+            found.push(entry.key().to_owned());
+        }
+        match page.next {
+            Some(next) => query.from = next,
+            None => return found,
+        }
+        assert!(found.len() < 100, "no end: {found:?}");
+    }
 }
 
 async fn lists_in_order(store: &dyn ObjectStore, quirks: &Quirks) {

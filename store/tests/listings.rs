@@ -6,7 +6,7 @@ mod support;
 
 use percent_encoding::percent_decode_str;
 use support::{Answer, Captured, open_at, serve};
-use swift_s3_store::{ErrorKind, ListPage};
+use swift_s3_store::{Entry, EntryQuery, EntryStart, ErrorKind, ListPage};
 
 fn parameter(request: &Captured, name: &str) -> Option<String> {
     request.query().split('&').find_map(|pair| {
@@ -166,4 +166,101 @@ async fn a_page_is_sorted_and_free_of_what_was_not_asked_for() {
     let store = open_at(&server).await;
     let page = store.list("p/", None, 10).await.unwrap();
     assert_eq!(keys(&page), ["p/a", "p/b"]);
+}
+
+fn folders(names: &[&str], keys: &[&str], more: &str) -> Answer {
+    let prefixes: String = names
+        .iter()
+        .map(|name| format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"))
+        .collect();
+    document(keys, &format!("{more}{prefixes}"))
+}
+
+fn browse(from: EntryStart) -> EntryQuery<'static> {
+    EntryQuery { prefix: "p/", delimiter: Some("/"), from, max_entries: 10, ..EntryQuery::default() }
+}
+
+#[tokio::test]
+async fn folders_are_asked_for_and_come_in_order_among_the_keys() {
+    let server = serve(|_, _| {
+        folders(
+            &["p/b/", "p/a/"],
+            &["p/c", "p/a.x"],
+            "<KeyCount>4</KeyCount><IsTruncated>false</IsTruncated>",
+        )
+    })
+    .await;
+    let page = open_at(&server).await.list_entries(&browse(EntryStart::First)).await.unwrap();
+    let texts: Vec<&str> = page.entries.iter().map(Entry::key).collect();
+    assert_eq!(texts, ["p/a.x", "p/a/", "p/b/", "p/c"]);
+    assert!(matches!(page.entries[1], Entry::Folder(_)));
+    assert_eq!(page.next, None);
+    let request = server.only();
+    assert_eq!(parameter(&request, "delimiter").as_deref(), Some("/"));
+    assert_eq!(parameter(&request, "max-keys").as_deref(), Some("10"));
+}
+
+#[tokio::test]
+async fn a_page_of_entries_goes_on_by_the_remotes_mark_or_behind_its_last_folder() {
+    let mark = "<IsTruncated>true</IsTruncated><NextContinuationToken>t1</NextContinuationToken>";
+    let server = serve(move |_, _| folders(&["p/a/"], &[], mark)).await;
+    let store = open_at(&server).await;
+    let page = store.list_entries(&browse(EntryStart::First)).await.unwrap();
+    assert_eq!(page.next, Some(EntryStart::Mark("t1".to_owned())));
+    let _ = store.list_entries(&browse(page.next.unwrap())).await;
+    assert_eq!(parameter(&server.captured()[1], "continuation-token").as_deref(), Some("t1"));
+
+    let server = serve(|_, _| folders(&["p/a/"], &[], "<IsTruncated>true</IsTruncated>")).await;
+    let page = open_at(&server).await.list_entries(&browse(EntryStart::First)).await.unwrap();
+    assert_eq!(page.next, Some(EntryStart::After("p/a/\u{10ffff}".to_owned())));
+}
+
+#[tokio::test]
+async fn entries_of_a_remote_that_repeats_itself_or_breaks_off_are_a_failure() {
+    let server = serve(|_, _| {
+        folders(
+            &["p/a/"],
+            &[],
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
+        )
+    })
+    .await;
+    let store = open_at(&server).await;
+    let error = store.list_entries(&browse(EntryStart::After("p/z".to_owned()))).await.unwrap_err();
+    assert!(error.to_string().contains("does not advance"), "{error}");
+
+    let server = serve(|_, _| folders(&["p/a/"], &[], "<KeyCount>2</KeyCount>")).await;
+    let error = open_at(&server).await.list_entries(&browse(EntryStart::First)).await.unwrap_err();
+    assert!(error.to_string().contains("expected 2 keys"), "{error}");
+}
+
+#[tokio::test]
+async fn keys_that_are_not_utf_8_do_not_end_the_listing() {
+    let server = serve(|request, _| match parameter(request, "continuation-token").as_deref() {
+        None => document(
+            &["p/%80"],
+            "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
+        ),
+        Some(_) => document(&["p/z"], "<IsTruncated>false</IsTruncated>"),
+    })
+    .await;
+    let page = open_at(&server).await.list_entries(&browse(EntryStart::First)).await.unwrap();
+    let texts: Vec<&str> = page.entries.iter().map(Entry::key).collect();
+    assert_eq!(texts, ["p/z"]);
+}
+
+#[tokio::test]
+async fn what_only_swift_can_is_not_tried() {
+    let server = serve(|_, _| document(&[], "")).await;
+    let store = open_at(&server).await;
+    let first = || browse(EntryStart::First);
+    let queries = [
+        EntryQuery { reverse: true, ..first() },
+        EntryQuery { one_level: true, ..first() },
+        EntryQuery { until: Some("p/z"), ..first() },
+    ];
+    for query in queries {
+        assert_eq!(store.list_entries(&query).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+    assert!(server.captured().is_empty());
 }

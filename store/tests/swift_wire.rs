@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use support::{Answer, Captured, SECRET, Server, put_of, serve};
 use swift_s3_policy::{CredentialSource, Secret, SecretSource, SwiftAuth, SwiftRemote};
-use swift_s3_store::{ErrorKind, ObjectStore, SwiftCredentials, SwiftSettings, swift};
+use swift_s3_store::{
+    EntryPage, EntryQuery, EntryStart, ErrorKind, ObjectStore, SwiftCredentials, SwiftSettings, swift,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -197,6 +199,59 @@ async fn answers_that_make_no_sense_are_errors() {
     // A server that answers a range with everything.
     assert_eq!(store.get("c/o", Some(0..3)).await.unwrap_err().kind(), ErrorKind::Other);
     assert!(store.swift().unwrap().delete_slo("c/o").await.is_err());
+}
+
+#[tokio::test]
+async fn entries_are_asked_for_in_swifts_own_parameters() {
+    let server = cluster(|_| Answer::new(200).body("[]")).await;
+    let store = open(&server).await;
+    let query = EntryQuery {
+        prefix: "c/a b",
+        delimiter: Some("--"),
+        from: EntryStart::After("c/a bz".to_owned()),
+        until: Some("c/a ba"),
+        reverse: true,
+        one_level: false,
+        max_entries: 7,
+    };
+    assert_eq!(store.list_entries(&query).await.unwrap(), EntryPage::default());
+    let level = EntryQuery { prefix: "c/x/", one_level: true, max_entries: 1, ..EntryQuery::default() };
+    store.list_entries(&level).await.unwrap();
+    let targets: Vec<String> =
+        server.captured().iter().skip(1).map(|request| request.target.clone()).collect();
+    assert_eq!(
+        targets,
+        [
+            "/v1/AUTH_a/c?format=json&limit=7&prefix=a%20b&delimiter=%2D%2D&marker=a%20bz&end_marker=a%20ba&reverse=true",
+            "/v1/AUTH_a/c?format=json&limit=1&path=x%2F",
+        ]
+    );
+    let elsewhere = EntryQuery { from: EntryStart::After("d/x".to_owned()), ..level };
+    assert_eq!(store.list_entries(&elsewhere).await.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn a_cluster_that_gives_shorter_pages_is_asked_for_those() {
+    let server = cluster(|request| {
+        if request.query().contains("limit=10000") {
+            return Answer::new(412).body("Maximum limit is 2");
+        }
+        match request.query().contains("marker=b") {
+            false => Answer::new(200).body(r#"[{"name": "a", "bytes": 1}, {"name": "b", "bytes": 1}]"#),
+            true => Answer::new(200).body(r#"[{"name": "c", "bytes": 1}]"#),
+        }
+    })
+    .await;
+    let store = open(&server).await;
+    let mut query = EntryQuery { prefix: "c/", max_entries: 10_000, ..EntryQuery::default() };
+    let first = store.list_entries(&query).await.unwrap();
+    assert_eq!(first.entries.len(), 2);
+    query.from = first.next.unwrap();
+    let second = store.list_entries(&query).await.unwrap();
+    assert_eq!((second.entries.len(), second.next), (1, None));
+    let asked: Vec<bool> =
+        server.captured().iter().skip(1).map(|request| request.query().contains("limit=10000")).collect();
+    assert_eq!(asked, [true, false, false], "the refusal is remembered");
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ async fn serve(arguments: &Arguments) -> ExitCode {
         metrics,
         restores,
         reads: Reads::default(),
-        listings: Listings::default(),
+        listings: Listings::new(Duration::from_secs(arguments.listing_timeout)),
     });
     let mut opened = String::new();
     if let Err(error) = open_admin(arguments, &context, &readiness, &mut opened).await {

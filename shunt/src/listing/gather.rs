@@ -17,9 +17,6 @@ use super::rows::{RemoteRow, read_page};
 use crate::Response;
 use crate::policy::Route;
 
-/// A remote that has not listed the page by then has failed. Clients wait for about a minute.
-const REMOTE_LIMIT: Duration = Duration::from_secs(50);
-
 /// The two halves.
 pub(super) enum Gathered {
     /// Swift's own answer stands.
@@ -63,19 +60,20 @@ impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resting(_) => formatter.write_str("it failed a moment ago and is left alone"),
-            Self::TimedOut => write!(formatter, "no whole page within {} s", REMOTE_LIMIT.as_secs()),
+            Self::TimedOut => formatter.write_str("it did not list the page in time"),
             Self::Store(error) => error.fmt(formatter),
         }
     }
 }
 
-/// See the module. Of the remote no more than [`Params::limit`] lines are held, and one page of its own.
+/// See the module. The remote has failed that takes longer than `limit`. Of the remote no more than [`Params::limit`] lines are held, and one page of its own.
 pub(super) async fn gather(
     route: &Route,
     params: &Params,
+    limit: Duration,
     local: impl Future<Output = Result<LocalPage, Response>> + Send,
 ) -> Gathered {
-    let mut remote = Remote::new(route, params);
+    let mut remote = Remote::new(route, params, limit);
     let mut local = pin!(local);
     let page = loop {
         tokio::select! {
@@ -113,7 +111,7 @@ struct Remote<'a> {
 }
 
 impl<'a> Remote<'a> {
-    fn new(route: &'a Route, params: &Params) -> Self {
+    fn new(route: &'a Route, params: &Params, limit: Duration) -> Self {
         let now = Instant::now();
         let store = std::sync::Arc::clone(&route.remote.store);
         let pages = walk(store, route.keys.clone(), params.level(), params.limit);
@@ -123,7 +121,7 @@ impl<'a> Remote<'a> {
             pages,
             rows: Vec::new(),
             end: pause.filter(|_| params.limit > 0).map(|pause| Some(Failure::Resting(pause))),
-            deadline: now + REMOTE_LIMIT,
+            deadline: now + limit,
             limit: params.limit,
             waits: params.waits_for_swift,
         }

@@ -1,7 +1,7 @@
 //! Objects: what is stored is what was given, under exactly that name.
 
 use anyhow::{Context, Result};
-use swift_s3_store::{ErrorKind, swift};
+use swift_s3_store::{Entry, EntryQuery, ErrorKind, swift};
 
 use super::{content, md5_hex, metadata, put_of, remote};
 
@@ -149,6 +149,46 @@ async fn listings_are_paged_and_ordered() -> Result<()> {
     // Keys of other containers, as marks, stand before or behind all of this one.
     assert_eq!(store.list("c/", Some("b/zzz"), 10).await?.entries.len(), 5);
     assert_eq!(store.list("c/", Some("d/a"), 10).await?.entries.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn entries_come_by_folder_from_either_end_with_their_type() -> Result<()> {
+    let (remote, store) = remote().await?;
+    remote.swift.put_container("c").await?;
+    for name in ["a", "b/1", "b/2", "c--x", "d/", "é"] {
+        store.put(&format!("c/{name}"), put_of(name.to_owned(), metadata(&[], &[]))).await?;
+    }
+    let base = EntryQuery { prefix: "c/", delimiter: Some("/"), max_entries: 2, ..EntryQuery::default() };
+    for (reverse, expected) in
+        [(false, ["c/a", "c/b/", "c/c--x", "c/d/", "c/é"]), (true, ["c/é", "c/d/", "c/c--x", "c/b/", "c/a"])]
+    {
+        let mut query = EntryQuery { reverse, ..base.clone() };
+        let mut keys = Vec::new();
+        loop {
+            let page = store.list_entries(&query).await?;
+            keys.extend(page.entries.iter().map(|entry| entry.key().to_owned()));
+            let Some(next) = page.next else { break };
+            query.from = next;
+        }
+        assert_eq!(keys, expected);
+    }
+    let whole = EntryQuery { max_entries: 100, ..base };
+    let keys = async |query: &EntryQuery<'_>| -> Result<Vec<String>> {
+        Ok(store.list_entries(query).await?.entries.iter().map(|entry| entry.key().to_owned()).collect())
+    };
+    assert_eq!(
+        keys(&EntryQuery { one_level: true, ..whole.clone() }).await?,
+        ["c/a", "c/c--x", "c/d/", "c/é"]
+    );
+    assert_eq!(keys(&EntryQuery { until: Some("c/c"), ..whole.clone() }).await?, ["c/a", "c/b/"]);
+    assert_eq!(keys(&EntryQuery { delimiter: Some("--"), ..whole.clone() }).await?.len(), 6);
+    let page = store.list_entries(&whole).await?;
+    let Entry::Object(object) = &page.entries[0] else { panic!("{page:?}") };
+    assert_eq!(object.content_type.as_deref(), Some("Text/X-Mixed"));
+    assert_eq!((object.length, object.etag.as_deref()), (1, Some(md5_hex(b"a").as_str())));
+    let absent = EntryQuery { prefix: "none/", ..whole };
+    assert_eq!(store.list_entries(&absent).await.expect_err("a listing").kind(), ErrorKind::NotFound);
     Ok(())
 }
 
