@@ -73,11 +73,12 @@ impl Listings {
         self.default_limit.load(Ordering::Relaxed)
     }
 
-    /// Reads what Swift said when it refused a limit that was not the client's. `true`: the next page will be asked for with the
-    /// limit that the cluster has.
-    pub fn learn_limit(&self, refusal: &[u8]) -> bool {
-        let Some(limit) = allowed_limit(refusal) else { return false };
-        self.default_limit.swap(limit, Ordering::Relaxed) != limit
+    /// Reads what Swift said when it refused a limit that was not the client's. Gives the limit that the cluster has, and that holds
+    /// from now on.
+    pub fn learn_limit(&self, refusal: &[u8]) -> Option<usize> {
+        let limit = allowed_limit(refusal)?;
+        self.default_limit.store(limit, Ordering::Relaxed);
+        Some(limit)
     }
 
     /// How many places a page takes.

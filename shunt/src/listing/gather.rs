@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use swift_s3_store::StoreError;
+use swift_s3_policy::ContainerSelector;
+use swift_s3_store::{ErrorKind, StoreError};
 use tokio::time::{Instant, timeout_at};
 
 use super::LocalPage;
@@ -41,7 +42,7 @@ impl Failure {
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Resting(_) => "resting",
-            Self::TimedOut => "timed_out",
+            Self::TimedOut => "unavailable",
             Self::Store(error) => error.kind().as_str(),
         }
     }
@@ -139,10 +140,21 @@ impl<'a> Remote<'a> {
     async fn read(&mut self) {
         match timeout_at(self.deadline, self.pages.next()).await {
             Ok(Some(Ok(rows))) => self.rows.extend(rows),
+            Ok(Some(Err(error))) if self.is_unborn(&error) => self.end = Some(None),
             Ok(Some(Err(error))) => self.end = Some(Some(Failure::Store(error))),
             Ok(None) => self.end = Some(None),
             Err(_) => self.end = Some(Some(Failure::TimedOut)),
         }
+    }
+
+    /// Whether the error tells of a container on another Swift cluster that nothing was sent to yet: where all containers of an account are
+    /// mapped, each comes into being with its first object. A container or bucket with a name of its own has to be there.
+    fn is_unborn(&self, error: &StoreError) -> bool {
+        let mapping = &self.route.mapping;
+        error.kind() == ErrorKind::NotFound
+            && mapping.container == ContainerSelector::All
+            && mapping.remote.swift().is_some()
+            && self.rows.is_empty()
     }
 
     /// The names, if they make the page, and a note of how the remote is.

@@ -152,3 +152,26 @@ fn a_page_that_swift_fills_needs_no_more_of_the_remote_than_its_end() {
     assert!(!is_enough(&local, &remote[..50], 100, false));
     assert!(is_enough(&local, &remote[..100], 100, false));
 }
+
+#[test]
+fn the_clusters_own_limit_is_learnt_from_its_refusal() {
+    let listings = super::Listings::new(std::time::Duration::from_secs(1));
+    assert_eq!(listings.default_limit(), 10_000);
+    for refusal in
+        ["", "Maximum limit is ", "Maximum limit is 0", "Maximum limit is 10001", "Precondition Failed"]
+    {
+        assert_eq!(listings.learn_limit(refusal.as_bytes()), None, "{refusal}");
+    }
+    assert_eq!(listings.learn_limit(b"<html>Maximum limit is 500</html>"), Some(500));
+    assert_eq!(listings.default_limit(), 500);
+    let params = Params::parse("").unwrap().with_default_limit(listings.default_limit());
+    assert_eq!((params.limit, params.local_query().as_str()), (500, "format=json&limit=500"));
+    assert_eq!(Params::parse("limit=7").unwrap().with_default_limit(500).limit, 7);
+}
+
+#[test]
+fn all_listings_together_are_bounded_and_the_largest_gets_its_turn() {
+    assert_eq!(super::Listings::weight(0), 1);
+    assert_eq!(super::Listings::weight(10_000), 10_000);
+    assert_eq!(usize::try_from(super::Listings::weight(usize::MAX)).unwrap(), super::MAX_LINES);
+}

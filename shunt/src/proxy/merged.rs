@@ -175,12 +175,13 @@ impl Proxy {
         if answer.status() == StatusCode::PRECONDITION_FAILED && !params.names_limit() {
             let (head, content) = answer.into_parts();
             let content = collect(content, MAX_ERROR_BYTES).await.unwrap_or_default();
-            if self.context.listings.learn_limit(&content) {
-                params = params.with_default_limit(self.context.listings.default_limit());
-                answer = self.list_with(&parts, &route, &params, format).await;
-            } else {
-                answer = Response::from_parts(head, full(content));
-            }
+            answer = match self.context.listings.learn_limit(&content).filter(|limit| *limit < params.limit) {
+                Some(limit) => {
+                    params = params.with_default_limit(limit);
+                    self.list_with(&parts, &route, &params, format).await
+                }
+                None => Response::from_parts(head, full(content)),
+            };
         }
         if answer.status().is_success() {
             self.readers.remember(reader).await;

@@ -11,7 +11,7 @@ pub(super) const LOCAL: [&str; 12] =
 pub(super) const REMOTE: [&str; 15] = [
     "A",
     "a/x",
-    "a0",
+    "a1",
     "b/2",
     "b/c/2",
     "b/d/1",

@@ -94,6 +94,26 @@ async fn a_remote_container_that_is_gone_is_an_error_and_not_empty() -> Result<(
 }
 
 #[tokio::test]
+async fn where_all_containers_are_mapped_one_without_copies_is_listed() -> Result<()> {
+    let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
+    let remote = SwiftRemote::on(REMOTE_CLUSTER.get().await?).await?;
+    let account = site.swift.account();
+    let mapping = remote.mapping(account, "/*", "copies-").set("merge_namespaces", true);
+    let options = ShuntOptions::new(&site.cluster.internal_url()?, SyncJson::new().mapping(mapping));
+    let shunt = Shunt::start(site.directory().folder("shunt")?, options).await?;
+    let client = SwiftClient::new(&shunt.url()?, account, None)?;
+    for container in ["new", "old"] {
+        client.put_container(container).await?;
+        client.put_object(container, "here", "x", &[]).await?;
+    }
+    remote.swift.put_container("copies-old").await?;
+    remote.swift.put_object("copies-old", "there", "x", &[]).await?;
+    assert_eq!(lines(&get(&client, "new", "", &[]).await?.success()?)?, ["here"]);
+    assert_eq!(lines(&get(&client, "old", "", &[]).await?.success()?)?, ["here", "there"]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn another_cluster_that_fails_is_an_error() -> Result<()> {
     let pair = Pair::start().await?;
     pair.remote.swift.put_object("copies", "o", "x", &[]).await?;
