@@ -45,6 +45,7 @@ use crate::remote::{self, Failure, put_request_ids};
 use crate::restore::{Archived, SwiftWriter};
 use ask::{Ask, Form};
 use companion::{Companions, Wanted};
+use conditions::Conditions;
 use facts::{Facts, Kind, Side};
 use lanes::Room;
 use reply::Plan;
@@ -86,6 +87,12 @@ pub struct WholeContent {
     pub md5: Option<[u8; 16]>,
     /// What the remote said.
     pub object: RemoteObject,
+}
+
+/// Whether a request is for an object that is there, whatever it is: `If-Match: *`.
+#[must_use]
+pub fn wants_any(headers: &HeaderMap) -> bool {
+    Conditions::parse(headers).wants_any()
 }
 
 /// Answers from the remote; `None` when that has nothing either, and Swift's own answer stands.

@@ -109,22 +109,26 @@ impl Proxy {
 
     async fn read(&self, request: Request<Incoming>, route: Arc<Route>, object: String) -> Response {
         let (parts, content) = request.into_parts();
-        let mut first = parts.clone();
-        // Any object meets it, and Swift says 412 instead of 404 to it when there is none.
-        if first.headers.get_all(header::IF_MATCH).iter().any(|value| value.as_bytes().contains(&b'*')) {
-            first.headers.remove(header::IF_MATCH);
-        }
-        let local = self.forward(Request::from_parts(first, content)).await;
+        let mut asked = parts.clone();
+        // To this condition Swift answers 412 where it has nothing, which would hide that it has nothing.
+        let unconditional = read::wants_any(&parts.headers).then(|| {
+            asked.headers.remove(header::IF_MATCH);
+            parts.clone()
+        });
+        let local = self.forward(Request::from_parts(asked, content)).await;
         let local = match local {
             Ok(local) => local,
             Err(error) => unanswered(&error),
         };
-        let found = (local.status() == StatusCode::NOT_FOUND && !wants_only_swift(parts.uri.query()))
+        if local.status() != StatusCode::NOT_FOUND {
+            self.context.metrics.answered(DOOR, "pass", local.status());
+            return local;
+        }
+        let found = (!wants_only_swift(parts.uri.query()))
             .then(|| self.missed(local.headers(), route, object))
             .flatten();
         let Some((route, object)) = found else {
-            self.context.metrics.answered(DOOR, "pass", local.status());
-            return local;
+            return self.once_more(unconditional, local).await;
         };
         let is_head = parts.method == Method::HEAD;
         let query = parts.uri.query().map(str::to_owned);
@@ -137,8 +141,7 @@ impl Proxy {
             writer: self.context.policies.current().writer(),
         };
         let Some(mut answer) = read::answer(&self.context, miss).await else {
-            self.context.metrics.answered(DOOR, "read", local.status());
-            return local;
+            return self.once_more(unconditional, local).await;
         };
         keep_local(local.headers(), answer.headers_mut());
         if answer.status().is_success() && temp_url::is_temporary(query.as_deref()) {
@@ -157,6 +160,19 @@ impl Proxy {
             Found::Merged(route) => Some((route, object)),
             Found::Broken(..) | Found::Nothing => None,
         }
+    }
+
+    /// Swift's answer stands; where it was asked without a condition, it is that to the whole request.
+    async fn once_more(&self, request: Option<request::Parts>, local: Response) -> Response {
+        let answer = match request.map(|parts| Request::from_parts(parts, body::empty())) {
+            None => local,
+            Some(request) => match self.upstream.ask(request).await {
+                Ok(answer) => self.received(answer),
+                Err(error) => unanswered(&error),
+            },
+        };
+        self.context.metrics.answered(DOOR, "read", answer.status());
+        answer
     }
 
     async fn list(&self, request: Request<Incoming>, route: Arc<Route>) -> Response {

@@ -46,6 +46,12 @@ impl Conditions {
         *self == Self::default()
     }
 
+    /// Whether any object will do, but one must be there.
+    #[must_use]
+    pub fn wants_any(&self) -> bool {
+        self.if_match.as_deref().is_some_and(|tags| tags.iter().any(|tag| tag == "*"))
+    }
+
     /// Judges an object with this ETag (with or without quotes; empty if it has none) that was last modified at this second since
     /// 1970.
     #[must_use]

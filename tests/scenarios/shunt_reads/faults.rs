@@ -186,3 +186,19 @@ fn sockets(pid: u32) -> Result<usize> {
     }
     Ok(count)
 }
+
+#[tokio::test]
+async fn a_big_content_of_a_slow_remote_comes_over_several_connections() -> Result<()> {
+    let reads = Reads::on(S3ServerKind::Memory).await?;
+    let content = content(30 << 20);
+    reads.archive("o", &content, &[]).await?;
+    reads.site.faults.inject(on_get(Fault::SlowAnswer(8 << 20)));
+    // One of them breaks, too.
+    reads.site.faults.inject(on_get(Fault::TruncateAnswer(1 << 20)).after(2).times(1));
+    reads.site.faults.forget();
+    let answer = reads.ask("GET", "o", &[]).await?;
+    ensure!(answer.body == content, "{} bytes, or others", answer.body.len());
+    let asked = reads.site.faults.requests().of(Operation::Get);
+    ensure!(asked >= 6, "{asked} requests");
+    Ok(())
+}

@@ -33,6 +33,7 @@ const REQUESTS: &[&[(&str, &str)]] = &[
     &[("If-None-Match", "*")],
     &[("If-None-Match", "\"abc\", def")],
     &[("If-Match", "\"abc\", def")],
+    &[("If-Match", "*")],
     &[("If-Modified-Since", "Sun, 06 Nov 2044 08:49:37 GMT")],
     &[("If-Modified-Since", "Sun, 06 Nov 1994 08:49:37 GMT")],
     &[("If-Unmodified-Since", "Sun, 06 Nov 1994 08:49:37 GMT")],
@@ -223,6 +224,7 @@ async fn what_the_remote_does_not_have_stays_missing_and_what_swift_has_is_not_a
     let missing = reads.ask("GET", "nowhere", &[]).await?;
     expect(&missing, 404)?;
     ensure!(missing.header("x-trans-id").is_some());
+    expect(&reads.ask("GET", "nowhere", &[("If-Match", "*")]).await?, 412)?;
     reads.archive("o", "archived", &[]).await?;
     reads.site.faults.forget();
     // The answer has the ids of both sides.
