@@ -30,9 +30,7 @@ async fn only_those_who_may_read_the_container_get_what_is_archived() -> Result<
         site.swift.put_container(container).await?;
     }
     let reader = format!("{account}:reader");
-    site.swift.post_container("c", &[("X-Container-Read", &reader)]).await?.success()?;
     let mapping = site.mapping("c").set("retain_local", false).set("merge_namespaces", true);
-    let mapping = mapping.set("storage_class", "GLACIER_IR");
     site.map([mapping.clone()])?;
     site.swift.put_object("c", "o", "for readers", &[]).await?;
     site.sync().await?;
@@ -40,13 +38,16 @@ async fn only_those_who_may_read_the_container_get_what_is_archived() -> Result<
     let shunt = Shunt::start(site.directory().folder("shunt")?, options).await?;
     let log_in = async |user: String| SwiftClient::log_in(&shunt.url()?, &user, "testing").await;
     let owner = log_in(format!("{account}:owner")).await?;
+    owner.post_container("c", &[("X-Container-Read", &reader)]).await?.success()?;
     let reader = log_in(reader).await?;
     let nobody = log_in(format!("{account}:nobody")).await?;
     let stranger = log_in(format!("{stranger}:owner")).await?;
     let path = format!("/v1/AUTH_{account}/c/o");
 
-    for client in [&owner, &reader] {
-        ensure!(client.get_object("c", "o").await?.body == "for readers");
+    for (who, client) in [("owner", &owner), ("reader", &reader)] {
+        let answer = client.get_object("c", "o").await?;
+        expect(&answer, 200).context(who)?;
+        ensure!(answer.body == "for readers");
     }
     site.faults.forget();
     let token = |client: &SwiftClient| client.token().unwrap_or_default().to_owned();

@@ -37,10 +37,10 @@ async fn a_content_that_breaks_at_any_byte_is_taken_up_again_where_it_broke() ->
             ensure!(answer.body == wanted, "cut at {at}: {} bytes", answer.body.len());
         }
     }
-    ensure!(figure(&reads.shunt, "swift_s3_shunt_resumed_total").await? >= 8);
+    ensure!(figure(&reads.shunt, "swift_s3_shunt_resumed_total").await? >= 3);
     // Several ranges, each cut once.
     reads.site.faults.heal();
-    reads.site.faults.inject(on_get(Fault::TruncateAnswer(10)).times(3));
+    reads.site.faults.inject(on_get(Fault::TruncateAnswer(10)).times(2));
     let answer = reads.ask("GET", "o", &[("Range", "bytes=0-99,200-299,500-599")]).await?;
     expect(&answer, 206)?;
     for part in [&content[..100], &content[200..300], &content[500..600]] {
@@ -52,17 +52,28 @@ async fn a_content_that_breaks_at_any_byte_is_taken_up_again_where_it_broke() ->
 #[tokio::test]
 async fn a_content_that_keeps_breaking_breaks_the_clients_connection() -> Result<()> {
     let (reads, _) = archived().await?;
+    // It breaks at once, after the head, or in the midst; a cut may overtake the head, and then nothing was promised.
     reads.site.faults.inject(on_get(Fault::TruncateAnswer(100)));
+    match reads.ask("GET", "o", &[]).await {
+        Ok(answer) => ensure!(answer.status >= 500, "a clean end after {} bytes", answer.body.len()),
+        Err(error) => ensure!(format!("{error:#}").contains("body"), "{error:#}"),
+    }
+    reads.site.faults.heal();
+    wait::until("the remote to be asked again", Duration::from_secs(90), async || {
+        expect(&reads.ask("GET", "o", &[]).await?, 200)
+    })
+    .await?;
+    reads.site.faults.inject(on_get(Fault::error(500, "InternalError")));
+    reads.site.faults.inject(on_get(Fault::StallAnswer(100_000)).times(1));
     let answer = reads.ask("GET", "o", &[]).await;
     ensure!(answer.is_err(), "a clean end after {} bytes", answer?.body.len());
-    reads.site.faults.heal();
-    expect(&reads.ask("GET", "o", &[]).await?, 200)
+    Ok(())
 }
 
 #[tokio::test]
 async fn an_object_that_is_replaced_meanwhile_is_not_stitched_together() -> Result<()> {
     let (reads, _) = archived().await?;
-    reads.site.faults.inject(on_get(Fault::wrong_etag()).after(1));
+    reads.site.faults.inject(on_get(Fault::wrong_etag()));
     reads.site.faults.inject(on_get(Fault::TruncateAnswer(100_000)).times(1));
     let answer = reads.ask("GET", "o", &[]).await;
     ensure!(answer.is_err(), "two objects became one of {} bytes", answer?.body.len());
