@@ -21,12 +21,13 @@ mod token;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
-use swift_s3_store::{ErrorKind, StoreError};
-use tokio::time::Instant;
+use swift_s3_store::RemoteObject;
 
 use crate::Response;
 use crate::body::text;
+use crate::context::Context;
 use crate::policy::Route;
+use crate::remote::{Failure, ask};
 
 pub use delete::{before, delete_after};
 pub use post::post;
@@ -42,35 +43,22 @@ pub fn concerns(route: &Route, method: &Method) -> bool {
 }
 
 /// An answer that says that the remote could not be asked; `left` is what has not been done.
-fn unavailable(route: &Route, error: &StoreError, left: &str) -> Response {
-    tracing::warn!(account = route.account(), container = %route.container, remote = %route.remote.label, %error, left,
-        "a write could not be carried to the remote");
-    retry_later(error.retry_after().unwrap_or(RETRY_AFTER), left)
-}
-
-fn retry_later(after: Duration, left: &str) -> Response {
+fn unavailable(route: &Route, failure: &Failure, left: &str) -> Response {
+    tracing::warn!(account = route.account(), container = %route.container, remote = %route.remote.label, error = %failure,
+        left, "a write could not be carried to the remote");
+    let after = match failure {
+        Failure::Resting(pause) => *pause,
+        Failure::Store(error) => error.retry_after().unwrap_or(RETRY_AFTER),
+        Failure::TimedOut | Failure::Changing => RETRY_AFTER,
+    };
     let message = format!("the remote store of this container cannot be used at the moment; {left}\n");
     let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, message);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     answer
 }
 
-/// How long the remote is left alone because it failed, if it is.
-fn resting(route: &Route) -> Option<Duration> {
-    let now = Instant::now();
-    route.remote.health.paused_until(now).map(|until| until.duration_since(now))
-}
-
-/// Notes what an answer says about the whole remote.
-fn noted<T>(route: &Route, result: Result<T, StoreError>) -> Result<T, StoreError> {
-    match &result {
-        Ok(_) => {
-            route.remote.health.succeeded();
-        }
-        Err(error) if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::Unavailable) => {
-            route.remote.health.failed(false, Instant::now());
-        }
-        Err(_) => {}
-    }
-    result
+/// What the remote has under an object's name.
+async fn head(context: &Context, route: &Route, object: &str) -> Result<Option<RemoteObject>, Failure> {
+    let key = route.keys.object_key(object);
+    ask(&context.metrics, &route.remote, "head", route.store().head(&key)).await
 }

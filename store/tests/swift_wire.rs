@@ -77,6 +77,7 @@ async fn keystone_of_the_second_version_is_asked_for_the_tenant() {
     let server = serve(|request, _| {
         if request.target != "/v2.0/tokens" {
             assert_eq!(request.header("x-auth-token"), Some(TOKEN));
+            assert_eq!(request.header("x-cloud-sync-shunt-bypass"), Some("true"));
             return Answer::new(200).header("etag", "abc").header("x-timestamp", "17.00001");
         }
         let host = request.header("host").unwrap();

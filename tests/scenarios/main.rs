@@ -14,6 +14,7 @@ mod remembers_progress;
 mod shunt_listings;
 mod shunt_proxy;
 mod shunt_reads;
+mod shunt_writes;
 mod strict_server;
 mod survives_bad_input;
 mod survives_faults;

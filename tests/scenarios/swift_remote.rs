@@ -15,7 +15,7 @@ use swift_s3_tests::sync_json::MappingJson;
 
 use crate::CLUSTER;
 
-static REMOTE: SharedCluster = SharedCluster::new(remote_options);
+pub static REMOTE: SharedCluster = SharedCluster::new(remote_options);
 
 /// A local account and a remote one.
 struct Pair {

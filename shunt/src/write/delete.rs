@@ -6,11 +6,12 @@ use swift_s3_policy::swift_layout::{COMBINED_ETAG_MARKER, is_derived_name};
 use swift_s3_store::{RemoteObject, StoreError};
 
 use super::token::Token;
-use super::{noted, resting, retry_later, unavailable};
+use super::{head, unavailable};
 use crate::Response;
 use crate::body::empty;
 use crate::context::Context;
 use crate::policy::Route;
+use crate::remote::{Failure, ask};
 use crate::restore::headers::{Shape, shape_of};
 
 /// The largest manifest that Swift takes. Source: `max_manifest_size` in `slo.py` of Swift 2.30.1.
@@ -30,9 +31,6 @@ pub async fn before(
         return Ok(None);
     }
     const LEFT: &str = "nothing was deleted";
-    if let Some(pause) = resting(route) {
-        return Err(retry_later(pause, LEFT));
-    }
     match head(context, route, object).await {
         Ok(found) => Ok(found.map(|found| token_of(route, &found))),
         Err(error) => Err(unavailable(route, &error, LEFT)),
@@ -63,7 +61,7 @@ pub async fn delete_after(
     }
 }
 
-async fn remove(context: &Context, route: &Route, object: &str, token: &Token) -> Result<(), StoreError> {
+async fn remove(context: &Context, route: &Route, object: &str, token: &Token) -> Result<(), Failure> {
     let Some(found) = head(context, route, object).await? else { return Ok(()) };
     if token_of(route, &found) != *token {
         tracing::debug!(account = route.account(), container = %route.container, object,
@@ -76,7 +74,8 @@ async fn remove(context: &Context, route: &Route, object: &str, token: &Token) -
     {
         delete(context, route, &companion).await?;
     }
-    for key in joined_segments(route, object, &found).await? {
+    let joined = joined_segments(route, object, &found);
+    for key in ask(&context.metrics, &route.remote, "get", joined).await? {
         delete(context, route, &key).await?;
     }
     delete(context, route, &route.keys.object_key(object)).await?;
@@ -84,29 +83,8 @@ async fn remove(context: &Context, route: &Route, object: &str, token: &Token) -
     Ok(())
 }
 
-async fn head(context: &Context, route: &Route, object: &str) -> Result<Option<RemoteObject>, StoreError> {
-    let found = noted(route, route.store().head(&route.keys.object_key(object)).await);
-    context.metrics.asked_remote(
-        "head",
-        match &found {
-            Ok(Some(_)) => "ok",
-            Ok(None) => "absent",
-            Err(error) => error.kind().as_str(),
-        },
-    );
-    found
-}
-
-async fn delete(context: &Context, route: &Route, key: &str) -> Result<(), StoreError> {
-    let deleted = noted(route, route.store().delete(key).await);
-    context.metrics.asked_remote(
-        "delete",
-        match &deleted {
-            Ok(()) => "ok",
-            Err(error) => error.kind().as_str(),
-        },
-    );
-    deleted
+async fn delete(context: &Context, route: &Route, key: &str) -> Result<(), Failure> {
+    ask(&context.metrics, &route.remote, "delete", route.store().delete(key)).await
 }
 
 fn token_of(route: &Route, found: &RemoteObject) -> Token {

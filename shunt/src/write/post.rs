@@ -8,11 +8,12 @@ use swift_s3_store::multipart::copy_by_parts;
 use swift_s3_store::{ErrorKind, RemoteObject, StoreError};
 
 use super::metadata::after_post;
-use super::{noted, resting, retry_later, unavailable};
+use super::{head, unavailable};
 use crate::Response;
 use crate::body::{full, text};
 use crate::context::Context;
 use crate::policy::Route;
+use crate::remote::Failure;
 use crate::restore::headers::shape_of;
 
 const LEFT: &str = "nothing was changed";
@@ -32,15 +33,12 @@ pub async fn post(context: &Context, route: &Route, object: &str, headers: &Head
     if !route.merge().writes {
         return None;
     }
-    if let Some(pause) = resting(route) {
-        return Some(retry_later(pause, LEFT));
-    }
     for _ in 0..TRIES {
         match try_once(context, route, object, headers).await {
             Ok(None) => return None,
             Ok(Some(answer)) => return Some(answer),
-            Err(error) if error.kind() == ErrorKind::Precondition => {}
-            Err(error) => return Some(refusal(route, &error)),
+            Err(Failure::Store(error)) if error.kind() == ErrorKind::Precondition => {}
+            Err(failure) => return Some(refusal(route, &failure)),
         }
     }
     Some(text(StatusCode::CONFLICT, "the object is being written at the same time\n"))
@@ -51,10 +49,10 @@ async fn try_once(
     route: &Route,
     object: &str,
     headers: &HeaderMap,
-) -> Result<Option<Response>, StoreError> {
+) -> Result<Option<Response>, Failure> {
     let key = route.keys.object_key(object);
     let on_swift = route.mapping.remote.swift().is_some();
-    let Some(found) = noted(route, route.store().head(&key).await)? else { return Ok(None) };
+    let Some(found) = head(context, route, object).await? else { return Ok(None) };
     if found.archived {
         return Ok(Some(text(
             StatusCode::CONFLICT,
@@ -67,15 +65,11 @@ async fn try_once(
         Ok(new) => new,
         Err(unfit) => return Ok(Some(text(StatusCode::BAD_REQUEST, format!("{unfit}\n")))),
     };
+    // Without a limit of time: the remote copies the content, which takes as long as it takes.
     let changed = replace(route, object, &key, &found, &new).await;
-    context.metrics.asked_remote(
-        "post",
-        match &changed {
-            Ok(()) => "ok",
-            Err(error) => error.kind().as_str(),
-        },
-    );
-    noted(route, changed)?;
+    let outcome = changed.as_ref().map_or_else(|error| error.kind().as_str(), |()| "ok");
+    context.metrics.asked_remote("post", outcome);
+    changed?;
     tracing::debug!(account = route.account(), container = %route.container, object, "metadata of the remote copy replaced");
     Ok(Some(accepted()))
 }
@@ -127,7 +121,8 @@ async fn parts_of(
     Ok(cut.ok().filter(fits))
 }
 
-fn refusal(route: &Route, error: &StoreError) -> Response {
+fn refusal(route: &Route, failure: &Failure) -> Response {
+    let Failure::Store(error) = failure else { return unavailable(route, failure, LEFT) };
     match error.kind() {
         ErrorKind::NotFound => text(StatusCode::CONFLICT, "the object is being written at the same time\n"),
         ErrorKind::Unsupported | ErrorKind::TooLarge => text(
@@ -136,7 +131,7 @@ fn refusal(route: &Route, error: &StoreError) -> Response {
              download it and upload it again\n",
         ),
         ErrorKind::Invalid => text(StatusCode::BAD_REQUEST, "the remote store does not take this metadata\n"),
-        _ => unavailable(route, error, LEFT),
+        _ => unavailable(route, failure, LEFT),
     }
 }
 

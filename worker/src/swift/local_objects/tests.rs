@@ -376,6 +376,8 @@ async fn what_object_servers_cannot_give_comes_through_the_proxy() {
     assert!(seen.iter().all(|seen| seen.target() == target && seen.method() == "GET"), "{seen:?}");
     assert_eq!(seen[1].header("X-Backend-Storage-Policy-Index"), Some("1"));
     assert_eq!(seen[0].header("X-Newest"), None);
+    // A shunt on the way must not answer for what is not here.
+    assert!(seen.iter().all(|seen| seen.header("X-Cloud-Sync-Shunt-Bypass") == Some("true")), "{seen:?}");
 
     let setup = Setup::with_proxy(&[encrypted(9)], Some(&proxy)).await;
     assert_eq!(setup.objects.head(&NAME, at(9)).await.unwrap().etag, "clear");
