@@ -6,7 +6,7 @@
 //! | [`tee`], `source` | the content: a copy of what the client gets, and the remote itself once the client is ahead |
 //! | `job` | one restore |
 //! | [`restores`] | how many at once, one per object |
-//! | [`internal_url`] | a way into Swift: a pipeline without auth and without gatekeeper |
+//! | [`internal_url`] | a way into Swift: a proxy without authentication, and with a filter behind its gatekeeper |
 //!
 //! # What makes it safe
 //!

@@ -13,7 +13,9 @@ import shutil
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ENTRY_POINTS = "[paste.filter_factory]\ncloud-shunt = swift_s3_sync.cloud_shunt:filter_factory\n"
+ENTRY_POINTS = (
+    "[paste.filter_factory]\ncloud-shunt = swift_s3_sync.cloud_shunt:filter_factory\n"
+    "cloud-shunt-internal = swift_s3_sync.internal:filter_factory\n")
 
 
 def version():

@@ -389,7 +389,13 @@ impl SwiftCluster {
         let name = proxy_name(kind);
         let log = format!("{name}.log");
         let conf = self.swift_dir.join(format!("{name}.conf"));
-        let pid = self.host.serve("proxy-server", &conf, &log).await?;
+        // Debian's Swift does not have the filter of the internal proxy.
+        let packages = self.directory.path().join("python");
+        if kind == ProxyKind::Internal {
+            client_proxy::install_filter(&packages)?;
+        }
+        let packages = (kind == ProxyKind::Internal).then_some(packages.as_path());
+        let pid = self.host.serve_with("proxy-server", &conf, &log, packages).await?;
         self.wait_for_server(address, pid, &log).await
     }
 

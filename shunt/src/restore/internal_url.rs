@@ -1,4 +1,5 @@
-//! Into Swift by a proxy of its own: a pipeline without authentication and without gatekeeper, such as that of Swift's internal client.
+//! Into Swift by a proxy of its own: a pipeline without authentication, with the filter `cloud-shunt-internal` behind the gatekeeper that Swift
+//! puts into every proxy's pipeline, and with `shunt_inbound_x_timestamp = false` in that.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -6,7 +7,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderName, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -25,6 +26,13 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What was found out about the pipeline holds this long: operators may change it.
 const PROBE_AGAIN: Duration = Duration::from_secs(60);
 const MAX_IDLE: usize = 32;
+
+/// Past the gatekeeper, these names stand for system metadata and backend headers. Source: `shunt/wsgi/swift_s3_sync/internal.py`.
+const SAID: HeaderName = HeaderName::from_static("cloud-sync-restored");
+const KEPT: HeaderName = HeaderName::from_static(swift_s3_policy::RESTORED_HEADER);
+const TOLD: HeaderName = HeaderName::from_static("cloud-sync-timestamp");
+const DOOR: HeaderName = HeaderName::from_static("cloud-sync-door");
+const X_BACKEND_TIMESTAMP: HeaderName = HeaderName::from_static("x-backend-timestamp");
 
 /// See the module.
 pub struct InternalUrl {
@@ -88,8 +96,7 @@ impl InternalUrl {
             .header(swift_s3_policy::SHUNT_BYPASS_HEADER, "true")
             .body(swift_s3_store::body::empty())?;
         let answer = tokio::time::timeout(PROBE_TIMEOUT, self.send(request)).await??;
-        Ok(answer.status().is_success()
-            && answer.headers().keys().any(|name| name.as_str().starts_with("x-backend-")))
+        Ok(answer.status().is_success() && answer.headers().contains_key(DOOR))
     }
 
     fn known(&self) -> Option<bool> {
@@ -102,7 +109,13 @@ impl InternalUrl {
 impl SwiftWriter for InternalUrl {
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
         *request.uri_mut() = self.target(request.uri())?;
-        let answer = self.client.request(request).await?;
+        if let Some(value) = request.headers().get(KEPT).cloned() {
+            request.headers_mut().insert(SAID, value);
+        }
+        let mut answer = self.client.request(request).await?;
+        if let Some(told) = answer.headers_mut().remove(TOLD) {
+            answer.headers_mut().insert(X_BACKEND_TIMESTAMP, told);
+        }
         Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
 
@@ -114,8 +127,8 @@ impl SwiftWriter for InternalUrl {
             Ok(fit) => {
                 if !fit {
                     tracing::warn!(internal_url = %self.scheme_and_host,
-                        "nothing is restored: the pipeline at internal_url asks for credentials or has a gatekeeper; \
-                         it needs one without tempauth, keystoneauth and gatekeeper");
+                        "nothing is restored: the proxy at internal_url has no filter cloud-shunt-internal behind its gatekeeper, or asks for \
+                         credentials");
                 }
                 *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some((fit, Instant::now()));
                 fit

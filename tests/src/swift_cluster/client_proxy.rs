@@ -101,7 +101,7 @@ impl SwiftCluster {
 }
 
 /// Installs the filter as `make install` does, into a folder that only this cluster's proxies have on their path.
-fn install_filter(folder: &Path) -> Result<()> {
+pub(super) fn install_filter(folder: &Path) -> Result<()> {
     if folder.exists() {
         return Ok(());
     }

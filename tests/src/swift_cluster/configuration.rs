@@ -26,7 +26,7 @@ pub(crate) struct Context<'a> {
 pub(crate) enum ProxyKind {
     /// Clients' proxy: tempauth, and s3api when the options ask for it.
     Public,
-    /// No authentication and no gatekeeper: timestamps and system metadata of its callers are honoured, and those of answers shown.
+    /// No authentication, and the timestamps of its callers are honoured; what a restore needs gets past the gatekeeper.
     Internal,
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn proxy_conf(context: &Context<'_>, kind: ProxyKind, ip: Ipv4Addr, p
             "catch_errors gatekeeper healthcheck cache listing_formats bulk tempurl tempauth copy slo dlo versioned_writes symlink"
         }
         ProxyKind::Internal => {
-            "catch_errors healthcheck cache listing_formats bulk copy slo dlo versioned_writes symlink"
+            "catch_errors gatekeeper healthcheck cache listing_formats bulk cloud-shunt-internal copy slo dlo versioned_writes symlink"
         }
     };
     let mut text = common(context, ip, port);
@@ -140,6 +140,9 @@ pub(crate) fn proxy_conf(context: &Context<'_>, kind: ProxyKind, ip: Ipv4Addr, p
         shunt = kind == ProxyKind::Public,
         cache = memcache_servers(context),
     );
+    if kind == ProxyKind::Internal {
+        text.push_str("\n[filter:cloud-shunt-internal]\nuse = egg:swift-s3-sync#cloud-shunt-internal\n");
+    }
     if kind == ProxyKind::Public {
         text.push_str(
             "\n[filter:tempauth]\nuse = egg:swift#tempauth\n\
