@@ -17,7 +17,11 @@ const MIB: u64 = 1024 * 1024;
 const CHANGING: [&str; 5] = ["date", "x-trans-id", "x-openstack-request-id", "connection", "keep-alive"];
 
 fn comparable(response: &Response) -> (u16, Vec<(String, Vec<u8>)>, Bytes) {
-    let headers = response.headers.iter().filter(|(name, _)| !CHANGING.contains(&name.as_str()));
+    // Swift gives a length to answers that have no content by definition; HTTP libraries take it off.
+    let has_content = !matches!(response.status, 204 | 304);
+    let headers = response.headers.iter().filter(|(name, _)| {
+        !CHANGING.contains(&name.as_str()) && (has_content || name.as_str() != "content-length")
+    });
     let mut headers: Vec<(String, Vec<u8>)> =
         headers.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
     headers.sort();
@@ -37,7 +41,7 @@ async fn answers_are_those_of_swift_header_by_header() -> Result<()> {
     ];
     front.through.put_object(&container, name, "0123456789", &headers).await?;
     front.through.post_object(&container, name, &[("X-Object-Meta-More", "ü")]).await?;
-    front.through.put_object(&container, "empty", "", &[]).await?;
+    front.through.put_object(&container, "empty", "", &[("Content-Length", "0")]).await?;
 
     let account = format!("/v1/{}", front.direct.account());
     let object = format!("{account}/{container}/a%20b/%C3%A9+%2541%3F&");

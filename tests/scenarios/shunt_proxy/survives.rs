@@ -24,8 +24,9 @@ async fn swift_that_is_away_is_a_gateway_error_and_comes_back() -> Result<()> {
     assert_eq!(front.through.get_object(&container, "o").await?.status, 502);
     assert_eq!(front.through.get_object(&container, "o").await?.body, "content");
 
-    faults.inject(Rule::new(Fault::TruncateAnswer(3)).times(1));
-    let broken = front.through.get_object(&container, "o").await;
+    front.through.put_object_stream(&container, "large", 1_000_000, 1, &[]).await?;
+    faults.inject(Rule::new(Fault::TruncateAnswer(500_000)).times(1));
+    let broken = front.through.get_object(&container, "large").await;
     ensure!(broken.is_err(), "half a body ended cleanly: {broken:?}");
     assert_eq!(front.through.get_object(&container, "o").await?.body, "content");
     Ok(())
