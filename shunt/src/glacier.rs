@@ -94,8 +94,8 @@ impl Wish {
 
 /// Whether a request asks for an object to be brought out.
 #[must_use]
-pub fn is_wish(request: &request::Parts) -> bool {
-    request.method == Method::POST && request.headers.contains_key(WISH)
+pub fn is_wish(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::POST && headers.contains_key(WISH)
 }
 
 /// Answers a POST that asks for an object to be brought out of its archive: 202 when the remote has taken that.
@@ -159,7 +159,9 @@ fn failed(route: &Route, key: &str, failure: &Failure) -> Response {
     failure.response()
 }
 
-fn not_archived() -> Response {
+/// The answer to such a request about an object that needs no bringing out.
+#[must_use]
+pub fn not_archived() -> Response {
     text(StatusCode::CONFLICT, "The object is in no archive: it can be read.\n")
 }
 

@@ -21,6 +21,7 @@ pub use connection::{Limits, serve};
 use crate::body::{self, Body, Response, boxed, text};
 use crate::context::Context;
 use crate::copy::Copy;
+use crate::glacier;
 use crate::policy::Found;
 use crate::request::{BYPASS, Target, is_s3};
 use crate::upstream::{Upstream, UpstreamError};
@@ -71,6 +72,8 @@ impl Proxy {
         let Some((account, container)) = target.container() else { return self.pass(request).await };
         match self.context.policies.find(account, container) {
             Found::Merged(route) => self.merged(self.at_home(request), target, route).await,
+            // To Swift it would be a POST without metadata, which removes what there is.
+            _ if glacier::is_wish(request.method(), request.headers()) => glacier::not_archived(),
             Found::Broken(merge, reason) => self.broken(request, &target, merge, &reason).await,
             Found::Nothing => self.pass(request).await,
         }

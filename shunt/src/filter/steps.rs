@@ -169,7 +169,7 @@ impl Filter {
     async fn post(&self, route: &Arc<Route>, object: &str, request: Request<Incoming>) -> Response {
         let (mut parts, _) = request.into_parts();
         remove_own(&mut parts.headers);
-        if glacier::is_wish(&parts) {
+        if glacier::is_wish(&parts.method, &parts.headers) {
             let answer = glacier::answer(&self.context, &Gone, route, object, &parts).await;
             return self.told("post", Some(answer));
         }

@@ -35,9 +35,7 @@ impl Proxy {
         route: Arc<Route>,
     ) -> Response {
         match (target, request.method()) {
-            (Target::Object { object, .. }, &Method::POST)
-                if request.headers().contains_key(glacier::WISH) =>
-            {
+            (Target::Object { object, .. }, method) if glacier::is_wish(method, request.headers()) => {
                 self.thaw(request, route, object).await
             }
             (Target::Object { object, .. }, &Method::GET | &Method::HEAD) => {

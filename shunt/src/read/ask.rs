@@ -40,7 +40,7 @@ impl Ask {
         Self {
             is_head,
             conditions: Conditions::parse(&request.headers),
-            ranges: ranges.filter(|_| !is_head),
+            ranges,
             manifest: wants_manifest.then_some(if is_raw { Form::Raw } else { Form::Stored }),
         }
     }
@@ -57,10 +57,15 @@ impl Ask {
         }
     }
 
-    /// The ranges that count for an object. Of a dynamic large object Swift gives one range or all of it.
+    /// The ranges that count for an object: none for HEAD. Of a dynamic large object Swift gives one range or all of it, and also
+    /// refuses the HEAD of a range that is not there.
     pub(super) fn ranges_of(&self, facts: &Facts) -> Option<&Ranges> {
         let is_dynamic = facts.kind == Kind::Dynamic && self.manifest.is_none();
-        self.ranges.as_ref().filter(|ranges| !is_dynamic || ranges.count() == 1)
+        self.ranges.as_ref().filter(|ranges| match (is_dynamic, self.is_head) {
+            (false, is_head) => !is_head,
+            (true, false) => ranges.count() == 1,
+            (true, true) => ranges.count() == 1 && ranges.of_length(facts.length).is_empty(),
+        })
     }
 }
 

@@ -61,7 +61,13 @@ async fn what_is_in_no_archive_is_not_brought_out_and_keeps_its_metadata() -> Re
     expect(&reads.ask("POST", "nowhere", &[(WISH, "days=1")]).await?, 404)?;
     reads.site.swift.put_object("c", "local", "here", &[("X-Object-Meta-Colour", "red")]).await?;
     expect(&reads.ask("POST", "local", &[(WISH, "days=1")]).await?, 409)?;
-    let head = reads.ask("HEAD", "local", &[]).await?;
-    ensure!(head.header("x-object-meta-colour") == Some("red"), "{head:?}");
+    let elsewhere = [("X-Object-Meta-Colour", "red")];
+    reads.site.swift.put_object("other", "local", "here", &elsewhere).await?;
+    let wish = [(WISH, "days=1")];
+    expect(&reads.client.object_request("POST", "other", "local", "", &wish, None).await?, 409)?;
+    for container in ["c", "other"] {
+        let head = reads.client.head_object(container, "local").await?;
+        ensure!(head.header("x-object-meta-colour") == Some("red"), "{head:?}");
+    }
     Ok(())
 }
