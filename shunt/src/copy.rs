@@ -149,6 +149,7 @@ pub async fn answer(
         request: request.into_parts().0,
         local_headers: HeaderMap::new(),
         writer: None,
+        swift,
     };
     let source = read::answer(context, miss).await?;
     if !source.status().is_success() {

@@ -11,6 +11,7 @@
 //! | `lanes` | several ranges of a big content at once |
 //! | `content` | the answer's body |
 //! | [`manifest`], `companion` | manifests of large objects |
+//! | `rights` | whether the client may read what a large object is made of |
 //!
 //! A plain GET, also of a range that has a first byte, is one request to the remote. Everything else looks at the object first.
 
@@ -24,6 +25,7 @@ mod lanes;
 pub mod manifest;
 pub mod ranges;
 mod reply;
+mod rights;
 mod source;
 
 use std::ops::Range;
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 use crate::Response;
 use crate::body::full;
 use crate::context::Context;
+use crate::copy::ClientSwift;
 use crate::glacier;
 use crate::policy::Route;
 use crate::remote::{self, Failure, put_request_ids};
@@ -66,8 +69,7 @@ pub struct Reads {
 }
 
 /// An object that Swift does not have.
-#[derive(Debug)]
-pub struct Miss {
+pub struct Miss<'a> {
     /// Where it may be.
     pub route: Arc<Route>,
     /// Its name.
@@ -78,6 +80,8 @@ pub struct Miss {
     pub local_headers: HeaderMap,
     /// The way into Swift for what is written back, if there is one.
     pub writer: Option<Arc<dyn SwiftWriter>>,
+    /// Swift, as the client sees it.
+    pub swift: &'a dyn ClientSwift,
 }
 
 /// In the extensions of an answer with the whole content: what is known of that.
@@ -96,7 +100,7 @@ pub fn wants_any(headers: &HeaderMap) -> bool {
 }
 
 /// Answers from the remote; `None` when that has nothing either, and Swift's own answer stands.
-pub async fn answer(context: &Arc<Context>, miss: Miss) -> Option<Response> {
+pub async fn answer(context: &Arc<Context>, miss: Miss<'_>) -> Option<Response> {
     let started = Instant::now();
     let ask = Ask::of(&miss.request);
     let key = miss.route.keys.object_key(&miss.object);
@@ -104,7 +108,16 @@ pub async fn answer(context: &Arc<Context>, miss: Miss) -> Option<Response> {
         return None;
     }
     let side = if miss.route.store().swift().is_some() { Side::Swift } else { Side::S3 };
-    let reader = Reader { context, route: &miss.route, object: &miss.object, key: &key, side, ask: &ask };
+    let reader = Reader {
+        context,
+        route: &miss.route,
+        object: &miss.object,
+        key: &key,
+        side,
+        ask: &ask,
+        client: &miss.request,
+        swift: miss.swift,
+    };
     let answer = match reader.answer().await {
         Ok(answer) => answer?,
         Err(failure) => {
@@ -119,7 +132,7 @@ pub async fn answer(context: &Arc<Context>, miss: Miss) -> Option<Response> {
 }
 
 /// Has the content written back on its way, if it is given in full and that is wanted.
-fn restored(context: &Arc<Context>, miss: Miss, answer: Response) -> Response {
+fn restored(context: &Arc<Context>, miss: Miss<'_>, answer: Response) -> Response {
     let (Some(whole), Some(writer)) = (answer.extensions().get::<WholeContent>(), miss.writer) else {
         return answer;
     };
@@ -139,6 +152,8 @@ struct Reader<'a> {
     key: &'a str,
     side: Side,
     ask: &'a Ask,
+    client: &'a http::request::Parts,
+    swift: &'a dyn ClientSwift,
 }
 
 /// An object that was found.
@@ -163,7 +178,10 @@ impl Reader<'_> {
             {
                 return Ok(Some(self.give_document(&found, document)));
             }
-            self.complete_etag(&mut found).await?;
+            let samples = self.complete_etag(&mut found).await?;
+            if let Some(refusal) = self.refusal(&found.facts, &samples).await? {
+                return Ok(Some(refusal));
+            }
             let plan = self.plan(&found.facts);
             match self.give(found, opened, &plan).await? {
                 Given::Answer(answer) => return Ok(Some(*answer)),
@@ -252,26 +270,43 @@ impl Reader<'_> {
         }
     }
 
-    /// On S3 the ETag that Swift gave to a static large object is worked out from its companion.
-    async fn complete_etag(&self, found: &mut Found) -> Result<(), Failure> {
+    /// What a client is told who may not read the segments. Whoever wrote a static manifest could read them; a dynamic one is checked by nobody
+    /// before it is read.
+    async fn refusal(
+        &self,
+        facts: &Facts,
+        samples: &[(String, String)],
+    ) -> Result<Option<Response>, Failure> {
+        let account = self.route.account();
+        let questions = match (facts.kind, self.side) {
+            (Kind::Static, _) if self.ask.is_head => return Ok(None),
+            // The remote's name of the container is not the local one.
+            (Kind::Dynamic, Side::Swift) => rights::question_for_owner(account),
+            (kind, _) => rights::questions(account, kind, &facts.headers, samples),
+        };
+        rights::refusal(self.swift, self.client, facts.kind, questions).await.map_err(Failure::Swift)
+    }
+
+    /// On S3 the ETag that Swift gave to a static large object is worked out from its companion. Answers what tells whose segments they are.
+    async fn complete_etag(&self, found: &mut Found) -> Result<Vec<(String, String)>, Failure> {
         if found.facts.kind != Kind::Static || self.side != Side::S3 {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let Some(key) = self.route.keys.manifest_key(self.object) else { return Ok(()) };
+        let Some(key) = self.route.keys.manifest_key(self.object) else { return Ok(Vec::new()) };
         let summary = self.context.reads.companions.summary(self.wanted(found, &key)).await;
         match summary {
             Ok(Some(summary)) => {
                 found.facts.set_etag(&summary.etag);
                 found.facts.set_manifest_etag(&summary.manifest_etag);
+                Ok(summary.samples.clone())
             }
-            Ok(None) => {}
+            Ok(None) => Ok(Vec::new()),
             Err(failure) => {
                 // Another ETag than a moment ago would be worse than none.
                 tracing::warn!(key, error = %failure, "a companion cannot be read");
-                return Err(Arc::try_unwrap(failure).unwrap_or(Failure::Changing));
+                Err(Arc::try_unwrap(failure).unwrap_or(Failure::Changing))
             }
         }
-        Ok(())
     }
 
     fn plan(&self, facts: &Facts) -> Plan {

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use swift_s3_store::{AnswerNotes, ErrorKind, RemoteStore, StoreError};
 use tokio::time::Instant;
 
-use crate::body::{Response, text};
+use crate::body::{BoxError, Response, text};
 use crate::metrics::Metrics;
 
 /// A remote that has not begun to answer by then is taken to be away. Its client has tried again already.
@@ -28,6 +28,9 @@ pub enum Failure {
     /// No answer in time.
     #[error("no answer within {} s", ANSWER_LIMIT.as_secs())]
     TimedOut,
+    /// Swift did not say whether the client may have it.
+    #[error("Swift does not tell who may read it: {0}")]
+    Swift(#[source] BoxError),
     /// The object was replaced while it was looked at, again and again.
     #[error("the object is being replaced on the remote")]
     Changing,
@@ -93,7 +96,7 @@ impl Failure {
                 Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER))
             }
             Self::Changing => Some(DEFAULT_RETRY_AFTER),
-            Self::Store(_) | Self::TimedOut => None,
+            Self::Store(_) | Self::TimedOut | Self::Swift(_) => None,
         }
     }
 

@@ -21,6 +21,10 @@ pub(super) const LOCAL_STATUS: &str = "x-shunt-local-status";
 pub(super) const LOCAL_TIMESTAMP: &str = "x-shunt-local-timestamp";
 /// The client showed no credentials: the remote is asked only once Swift has let it in.
 pub(super) const WAITS: &str = "x-shunt-waits";
+/// What the filter is to ask Swift in the client's name, JSON: a list of `"METHOD path"`.
+pub(super) const ASK: HeaderName = HeaderName::from_static("x-shunt-ask");
+/// What Swift told the filter in the client's name, JSON.
+pub(super) const ANSWERS: &str = "x-shunt-answers";
 /// The filter can run requests of a restore.
 pub(super) const RESTORES: &str = "x-shunt-restores";
 /// The job of a restore.

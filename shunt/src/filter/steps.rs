@@ -1,6 +1,7 @@
 //! What the filter asks, step by step.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,8 @@ use tokio::time::timeout;
 use super::Filter;
 use super::channel::FilterChannel;
 use super::protocol::{
-    LOCAL_STATUS, LOCAL_TIMESTAMP, OUTCOME, RESTORE, RESTORES, Step, TOKEN, WAITS, is_same, remove_own,
+    ANSWERS, ASK, LOCAL_STATUS, LOCAL_TIMESTAMP, OUTCOME, RESTORE, RESTORES, Step, TOKEN, WAITS, is_same,
+    remove_own,
 };
 use crate::body::{Body, BoxError, Response, boxed, collect, empty, text};
 use crate::copy::ClientSwift;
@@ -107,10 +109,17 @@ impl Filter {
         if let Some(timestamp) = parts.headers.get(LOCAL_TIMESTAMP) {
             local_headers.insert("x-backend-timestamp", timestamp.clone());
         }
+        let answers = match Answers::of(&parts.headers) {
+            Ok(answers) => answers,
+            Err(()) => return text(StatusCode::BAD_REQUEST, "the answers of Swift cannot be read\n"),
+        };
         remove_own(&mut parts.headers);
         let writer = channel.as_ref().map(|channel| Arc::clone(channel) as Arc<dyn SwiftWriter>);
-        let miss = Miss { route, object, request: parts, local_headers, writer };
+        let miss = Miss { route, object, request: parts, local_headers, writer, swift: &answers };
         let found = read::answer(&self.context, miss).await;
+        if let Some(asked) = answers.missing() {
+            return ask(&asked);
+        }
         let mut response = self.told("read", found);
         announce(channel.as_ref(), &mut response);
         response
@@ -193,6 +202,58 @@ impl Filter {
         self.context.metrics.answered(DOOR, operation, response.status());
         answer(response)
     }
+}
+
+/// What Swift told the filter, in the client's name, about what the shunt wants to know. What is missing there is asked for in a second round.
+struct Answers {
+    told: HashMap<String, StatusCode>,
+    missing: Mutex<Vec<String>>,
+}
+
+impl Answers {
+    /// From `X-Shunt-Answers`: a JSON object of `"METHOD path"` and status.
+    fn of(headers: &HeaderMap) -> Result<Self, ()> {
+        let told = match headers.get(ANSWERS) {
+            None => HashMap::new(),
+            Some(value) => {
+                let told: HashMap<String, u16> = serde_json::from_slice(value.as_bytes()).map_err(drop)?;
+                let told = told.into_iter().map(|(asked, status)| {
+                    StatusCode::from_u16(status).map(|status| (asked, status)).map_err(drop)
+                });
+                told.collect::<Result<_, ()>>()?
+            }
+        };
+        Ok(Self { told, missing: Mutex::default() })
+    }
+
+    fn missing(&self) -> Option<Vec<String>> {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        (!missing.is_empty()).then(|| std::mem::take(&mut *missing))
+    }
+}
+
+#[async_trait]
+impl ClientSwift for Answers {
+    async fn send(&self, request: Request<Body>) -> Result<Response, BoxError> {
+        let asked = format!("{} {}", request.method(), request.uri());
+        if let Some(status) = self.told.get(&asked) {
+            return Ok(text(*status, String::new()));
+        }
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+        Err("the filter is to ask Swift first".into())
+    }
+}
+
+/// Tells the filter what to ask Swift for, in the client's name.
+fn ask(asked: &[String]) -> Response {
+    let mut response = Response::new(empty());
+    let headers = response.headers_mut();
+    headers.insert(OUTCOME, HeaderValue::from_static("ask"));
+    // Paths are percent-encoded: it is ASCII. A HEAD's answer has no body.
+    if let Ok(asked) = HeaderValue::from_str(&serde_json::json!(asked).to_string()) {
+        headers.insert(ASK, asked);
+    }
+    response
 }
 
 /// Swift as the filter has found it just before: the object is not there, and the client may write it.

@@ -137,6 +137,7 @@ impl Proxy {
             request: parts,
             local_headers: local.headers().clone(),
             writer: self.context.policies.current().writer(),
+            swift: self,
         };
         let Some(mut answer) = read::answer(&self.context, miss).await else {
             return self.once_more(unconditional, local).await;

@@ -6,6 +6,8 @@ use md5::{Digest, Md5};
 use serde_json::{Map, Value};
 use swift_s3_policy::large_object::Manifest;
 
+use super::rights::samples;
+
 /// What a companion adds to the manifest that Swift stores.
 const ADDED: [&str; 2] = ["segments", "manifest_hash"];
 
@@ -16,6 +18,8 @@ pub struct Summary {
     pub etag: String,
     /// The ETag of the manifest itself.
     pub manifest_etag: String,
+    /// Container and name of one segment of each container that segments lie in.
+    pub samples: Vec<(String, String)>,
 }
 
 /// A manifest cannot be read.
@@ -37,7 +41,9 @@ pub fn summary(companion: &[u8], length: u64) -> Result<Summary, BadManifest> {
         true => etag(&stored(companion)?),
         false => etag(companion),
     };
-    Ok(Summary { etag: manifest.etag(), manifest_etag })
+    let samples = samples(&manifest)
+        .ok_or_else(|| BadManifest("its segments are in too many containers".to_owned()))?;
+    Ok(Summary { etag: manifest.etag(), manifest_etag, samples })
 }
 
 /// The MD5 of a document, as Swift writes it.

@@ -4,13 +4,15 @@ Swift is always asked first, and only its own 404 leads to the shunt: who is not
 or 403 and nothing is asked about it. What no mapping concerns passes after two look-ups in memory.
 """
 
+import json
 import logging
 
 from swift_s3_sync.connection import Address, Client, ShuntAway
 from swift_s3_sync.containers import Containers
 from swift_s3_sync.copying import Copy
 from swift_s3_sync.messages import (
-    Request, call, for_client, keep_cross_origin, status_line, sub_environment, with_format_json, without_signature)
+    Request, call, for_client, keep_cross_origin, split_target, status_line, sub_environment, with_format_json,
+    without_signature)
 from swift_s3_sync.restoring import Restores
 
 DEFAULT_SHUNT = "unix:///run/swift-s3-sync/shunt.sock"
@@ -25,6 +27,11 @@ AWAY = b"Objects of this container may be archived, and the archive cannot be as
 WISH = "X-Cloud-Sync-Restore-Request"
 #: Older than anything: a POST with this time changes nothing, whatever is there.
 LONG_AGO = "0000000001.00000"
+#: One question for each container of segments.
+MAX_ROUNDS = 20
+#: What is about the object that the client asked for, and nothing else.
+CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_RANGE",
+              "HTTP_X_COPY_FROM", "HTTP_X_COPY_FROM_ACCOUNT", "HTTP_DESTINATION", "HTTP_DESTINATION_ACCOUNT")
 TRUE = frozenset(("true", "1", "yes", "on", "t", "y"))
 
 
@@ -105,7 +112,7 @@ class CloudShunt:
             return local.send(start_response)
         headers = forwarded + [("X-Shunt-Step", "miss"), ("X-Shunt-Restores", "yes")] + local_headers(local)
         try:
-            answer = self.ask(request.method, request.target(without_signature(request.query)), headers)
+            answer = self.ask_for(request, request.method, request.target(without_signature(request.query)), headers)
         except ShuntAway as error:
             return self.unavailable(request, error, start_response)
         if answer is None:
@@ -114,6 +121,31 @@ class CloudShunt:
         if job:
             self.restores.start(job, request.env)
         return self.hand_out(answer, local, start_response)
+
+    def ask_for(self, request, method, target, headers):
+        """As `ask`, about an object. The shunt may want to know first whether the client may read its segments: Swift is asked with the client's
+        rights, as it would ask itself."""
+        told = {}
+        for _ in range(MAX_ROUNDS):
+            more = [("X-Shunt-Answers", json.dumps(told))] if told else []
+            answer = self.client.request(method, target, headers + more, b"")
+            if answer.header("x-shunt-outcome") != "ask":
+                return self.judged(answer)
+            asked = json.loads(answer.header("x-shunt-ask") or "[]")
+            answer.close()
+            for question in asked:
+                told[question] = self.status_for(request.env, question)
+        raise ShuntAway("it wants to know too much")
+
+    def status_for(self, env, question):
+        method, _, target = question.partition(" ")
+        path, query = split_target(target)
+        asking = sub_environment(env, method, path, query, source="CS")
+        for name in CONDITIONS:
+            asking.pop(name, None)
+        answer = call(self.app, asking)
+        answer.close()
+        return answer.status
 
     def ask(self, method, target, headers, body=b""):
         """The shunt's answer for the client, or None when Swift's own stands."""
@@ -316,7 +348,7 @@ class CloudShunt:
             return local.send(start_response)
         headers = request.forwarded() + [("X-Shunt-Step", "miss")] + local_headers(head)
         try:
-            answer = self.ask("GET", copy.source_target(), headers)
+            answer = self.ask_for(request, "GET", copy.source_target(), headers)
         except ShuntAway as error:
             return self.unavailable(request, error, start_response)
         if answer is None:
