@@ -3,6 +3,7 @@
 mod follows_policy;
 mod passes;
 mod refuses;
+mod segments;
 mod survives;
 
 use std::sync::Arc;
