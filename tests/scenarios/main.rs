@@ -11,6 +11,7 @@ mod operates;
 mod own_copies;
 mod refuses_bad_configuration;
 mod remembers_progress;
+mod shunt_filter;
 mod shunt_listings;
 mod shunt_proxy;
 mod shunt_reads;
