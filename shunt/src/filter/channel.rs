@@ -26,9 +26,9 @@ use crate::restore::SwiftWriter;
 /// Jobs at a time. Restores have a far lower bound of their own; more would be a leak.
 const MAX_JOBS: usize = 4096;
 /// The filter comes for the first request at once, unless it has no place for another job.
-const PICK_UP_LIMIT: Duration = Duration::from_secs(20);
+const PICK_UP_LIMIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(20) };
 /// Swift may take this long to answer once it has the whole body.
-const REPORT_LIMIT: Duration = Duration::from_secs(120);
+const REPORT_LIMIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(120) };
 /// The filter gives up an answer that does not begin for 60 s, so it is told in time that there is nothing yet.
 const POLL_LIMIT: Duration = Duration::from_secs(20);
 
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(jobs.next(&name, &HeaderMap::new(), Bytes::new()).await.status(), 404);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_filter_that_never_comes_or_goes_away_is_not_waited_for() {
         let jobs = Arc::new(Jobs::default());
         let channel = jobs.begin().unwrap();
