@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use swift_s3_policy::MergeFailure;
 use tokio::time::timeout;
 
 use super::Filter;
@@ -65,14 +67,17 @@ impl Filter {
         let route = match self.context.policies.find(account, container) {
             Found::Merged(route) => route,
             // The filter's list is a few seconds old.
-            Found::Nothing => return pass(),
-            Found::Broken(_, reason) => {
+            Found::Nothing => return drained(request, pass()).await,
+            Found::Broken(merge, reason) => {
                 tracing::warn!(reason = &*reason, "the remote of a merged container cannot be used");
+                if step == Step::Listing && merge.failure == MergeFailure::Local {
+                    return drained(request, listing::partial(pass())).await;
+                }
                 let text = text(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the remote store of this container cannot be used at the moment\n",
                 );
-                return answer(text);
+                return drained(request, answer(text)).await;
             }
         };
         let method = request.method().clone();
@@ -133,7 +138,6 @@ impl Filter {
             timeout(PAGE_LIMIT, collect(boxed(content), MAX_PAGE_BYTES)).await.map_err(BoxError::from)?
         };
         let Some((params, format)) = params else {
-            // Read, so that the connection stays usable.
             let _ = page.await;
             return self.told("listing", None);
         };
@@ -264,6 +268,14 @@ impl ClientSwift for Gone {
     async fn send(&self, _request: Request<Body>) -> Result<Response, BoxError> {
         Ok(text(StatusCode::NOT_FOUND, "Not Found\n"))
     }
+}
+
+/// An answer that needs nothing of the request's body, which is read so that the connection stays usable.
+async fn drained(request: Request<Incoming>, response: Response) -> Response {
+    let mut content = boxed(request.into_body());
+    let all = async { while let Some(Ok(_)) = content.frame().await {} };
+    let _ = timeout(PAGE_LIMIT, all).await;
+    response
 }
 
 fn pass() -> Response {

@@ -6,6 +6,7 @@ or 403 and nothing is asked about it. What no mapping concerns passes after two 
 
 import json
 import logging
+import time
 
 from swift_s3_sync.connection import Address, Client, ShuntAway
 from swift_s3_sync.containers import Containers
@@ -53,6 +54,7 @@ class CloudShunt:
         self.restores = Restores(self.app, self.client, self.logger)
         self.account_info = account_info()
         self.listing_limit = listing_limit()
+        self.readers = Readers()
 
     def __call__(self, env, start_response):
         request = Request(env)
@@ -108,11 +110,12 @@ class CloudShunt:
 
     def missed(self, request, forwarded, local, start_response):
         """The object is not in Swift, and the client may read it."""
-        if self.is_other_kind(request.env):
+        target = self.missing_target(request, local)
+        if target is None or self.is_other_kind(request.env):
             return local.send(start_response)
         headers = forwarded + [("X-Shunt-Step", "miss"), ("X-Shunt-Restores", "yes")] + local_headers(local)
         try:
-            answer = self.ask_for(request, request.method, request.target(without_signature(request.query)), headers)
+            answer = self.ask_for(request, request.method, target, headers)
         except ShuntAway as error:
             return self.unavailable(request, error, start_response)
         if answer is None:
@@ -121,6 +124,17 @@ class CloudShunt:
         if job:
             self.restores.start(job, request.env)
         return self.hand_out(answer, local, start_response)
+
+    def missing_target(self, request, local):
+        """What Swift has missed: the object of the path, or where a symbolic link led to, which Swift has asked for with the client's rights. None
+        when no mapping concerns that."""
+        location = local.header("content-location")
+        if location is None:
+            return request.target(without_signature(request.query))
+        linked = Request({"PATH_INFO": split_target(location)[0], "QUERY_STRING": request.query})
+        if linked.object is None or self.containers.lookup(linked.account, linked.container) is None:
+            return None
+        return linked.target(without_signature(request.query))
 
     def ask_for(self, request, method, target, headers):
         """As `ask`, about an object. The shunt may want to know first whether the client may read its segments: Swift is asked with the client's
@@ -192,8 +206,9 @@ class CloudShunt:
         target = request.target(without_signature(query))
         headers = [pair for pair in request.forwarded() if pair[0] != "accept"]
         headers += [("X-Shunt-Step", "listing"), ("X-Shunt-Method", "GET")]
-        if not env.get("REMOTE_USER"):
-            # Nobody in particular: who may not list must not cause requests that cost money.
+        reader = (env.get("REMOTE_USER"), request.account, request.container)
+        if not self.readers.knows(reader):
+            # Who may not list must not cause requests that cost money.
             headers.append(("X-Shunt-Waits", "yes"))
         exchange = away = None
         try:
@@ -206,6 +221,7 @@ class CloudShunt:
             local = call(self.app, env)
             if local.status not in (200, 204):
                 return local.send(start_response)
+            self.readers.remember(reader)
             if away is not None:
                 local.close()
                 return self.unavailable(request, away, start_response)
@@ -220,9 +236,13 @@ class CloudShunt:
 
     def merged(self, request, local, page, exchange, start_response):
         try:
-            answer = self.judged(exchange.finish([page or b"[]"]))
+            told = exchange.finish([page or b"[]"])
+            partial = told.header("x-cloud-sync-listing")
+            answer = self.judged(told)
             if answer is None:
                 local.pieces = [page]
+                if partial:
+                    local.headers.append(("X-Cloud-Sync-Listing", partial))
                 return local.send(start_response)
             # Whole, because Swift's own middlewares above convert a page only when they know its length; and so that a page
             # that breaks is an error and no short page.
@@ -374,6 +394,29 @@ class CloudShunt:
         return str((info.get("sysmeta") or {}).get("proxyfs-bimodal", "")).lower() in TRUE
 
 
+class Readers:
+    """Who was just let in to list a container: for them the remote is asked at the same time as Swift."""
+
+    #: Rights that end are noticed after so many seconds at the latest: until then a listing is begun in vain.
+    GOOD_FOR = 60.0
+    #: Beyond that all are forgotten, which costs each one slower listing.
+    MOST = 10000
+
+    def __init__(self, clock=time.monotonic):
+        self.clock = clock
+        self.until = {}
+
+    def knows(self, reader):
+        return self.until.get(reader, 0.0) > self.clock()
+
+    def remember(self, reader):
+        # Without a user it is nobody in particular.
+        if reader[0]:
+            if len(self.until) >= self.MOST:
+                self.until.clear()
+            self.until[reader] = self.clock() + self.GOOD_FOR
+
+
 class Body:
     """The shunt's body for the server. What breaks is raised, so that the client's connection breaks too."""
 
@@ -400,8 +443,9 @@ def is_object_listing(request):
 
 
 def asks_for_version(request):
-    version = request.parameters().get("version-id")
-    return version not in (None, "", "null")
+    """True for what only Swift has: old versions, and links themselves."""
+    parameters = request.parameters()
+    return parameters.get("version-id") not in (None, "", "null") or parameters.get("symlink") == "get"
 
 
 def bulk_status(body):

@@ -43,6 +43,18 @@ class Listings(unittest.TestCase):
         self.assertEqual(self.swift.requests[0]["QUERY_STRING"], "limit=500&format=json")
         self.assertEqual(self.shunt.asked()[0]["headers"]["x-shunt-waits"], "yes")
 
+    def test_only_for_those_who_were_let_in_the_remote_is_asked_at_once(self):
+        self.shunt.answers = [PASS]
+        waits = []
+        for status, user in ((403, "u"), (200, "u"), (200, "u"), (200, "v"), (200, ""), (200, "")):
+            self.swift.on("GET", CONTAINER, status, b"[]")
+            env = {"REMOTE_USER": user}
+            ask(lambda given, start: self.filter(dict(given, **env), start), "GET", CONTAINER)
+            self.shunt.wait(lambda: status == 403 or len(self.shunt.asked()) > len(waits))
+            if status == 200:
+                waits.append("x-shunt-waits" in self.shunt.asked()[-1]["headers"])
+        self.assertEqual(waits, [True, False, True, True, True])
+
     def test_swifts_refusal_stands(self):
         for status in (401, 403, 404, 412, 500):
             self.swift.on("GET", CONTAINER, status, b"no")
@@ -55,6 +67,8 @@ class Listings(unittest.TestCase):
         self.swift.on("GET", CONTAINER, 200, b"[]")
         self.shunt.answers = [PASS]
         self.assertEqual(ask(self.filter, "GET", CONTAINER).body, b"[]")
+        self.shunt.answers = [always(reply(200, outcome="pass", X_Cloud_Sync_Listing="partial"))]
+        self.assertEqual(ask(self.filter, "GET", CONTAINER).header("X-Cloud-Sync-Listing"), "partial")
 
     def test_an_error_of_the_shunt_is_the_answer(self):
         self.swift.on("GET", CONTAINER, 200, b"[]", [("X-Container-Object-Count", "1")])

@@ -106,6 +106,20 @@ class Reads(unittest.TestCase):
         self.shunt.listen()
         self.assertEqual(ask(self.filter, "GET", "/v1/AUTH_a/c/o").status, 404)
 
+    def test_where_a_link_leads_is_what_is_missing(self):
+        def swift(env, start_response):
+            location = {"/v1/AUTH_a/c/link": "/v1/AUTH_a/c/t%20o?x=y", "/v1/AUTH_a/c/away": "/v1/AUTH_z/c/o"}
+            headers = [("Content-Location", location[env["PATH_INFO"]]), ("Content-Length", "0")]
+            start_response("404 Local", headers)
+            return []
+        shunted = make_filter(self.shunt, swift)
+        self.shunt.answers = [always(reply(200, b"linked"))]
+        self.assertEqual(ask(shunted, "GET", "/v1/AUTH_a/c/link").body, b"linked")
+        self.assertEqual(self.shunt.asked()[0]["target"], "/v1/AUTH_a/c/t%20o")
+        self.assertEqual(ask(shunted, "GET", "/v1/AUTH_a/c/away").status, 404)
+        self.assertEqual(len(self.shunt.asked()), 1)
+        self.assertEqual(ask(shunted, "GET", "/v1/AUTH_a/c/link", "symlink=get").status, 404)
+
     def test_an_answer_that_is_none_is_a_503(self):
         for wrong in (None, reply(500, b"broken", outcome=""), b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n\r\nendless",
                       b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
