@@ -63,7 +63,8 @@ fn told(answer: &Response, ignored: &[&str]) -> Told {
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), fixed(&String::from_utf8_lossy(value.as_bytes()))))
         .filter(|(name, _)| !OF_THE_MOMENT.contains(&name.as_str()) && !ignored.contains(&name.as_str()))
-        .filter(|(name, _)| !name.starts_with("remote-"))
+        // Of the pipeline without authentication, for what is written back.
+        .filter(|(name, _)| !name.starts_with("remote-") && !name.starts_with("cloud-sync-"))
         // Of a refusal without a body Swift does not tell how long it would be.
         .filter(|(name, _)| !(answer.status == 416 && answer.body.is_empty() && name == "content-length"))
         .collect();
