@@ -82,7 +82,14 @@ async fn answers_are_those_of_swift_header_by_header() -> Result<()> {
         headers.extend(more);
         let direct = front.direct.send_raw(method, &path, &headers, None).await?;
         let through = front.through.send_raw(method, &path, &headers, None).await?;
-        assert_eq!(comparable(&through), comparable(&direct), "{method} {path} {headers:?}");
+        let (mut through_it, mut directly) = (comparable(&through), comparable(&direct));
+        if !path.starts_with(&object) {
+            // Each replica of a container has a time of its own.
+            for (_, headers, _) in [&mut through_it, &mut directly] {
+                headers.retain(|(name, _)| name != "x-timestamp");
+            }
+        }
+        assert_eq!(through_it, directly, "{method} {path} {headers:?}");
         ensure!(through.header("x-trans-id").is_some() == direct.header("x-trans-id").is_some());
     }
     Ok(())
