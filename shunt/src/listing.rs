@@ -11,6 +11,7 @@ mod merge;
 mod model;
 #[cfg(test)]
 mod original;
+mod page_body;
 mod params;
 mod remote;
 mod render;
@@ -25,13 +26,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::Body as _;
 use swift_s3_policy::{CredentialSource, MergeFailure};
 use tokio::sync::Semaphore;
 
-use crate::Response;
-use crate::body::{full, text};
+use crate::body::{boxed, full, text};
 use crate::context::Context;
 use crate::policy::Route;
+use crate::{Body, Response};
 
 pub use format::Format;
 pub use merge::{Line, is_enough, merge};
@@ -39,13 +41,17 @@ pub use params::{DEFAULT_LIMIT, Level, Params, Place};
 pub use render::render;
 pub use rows::{LocalRow, NotAListing, RemoteRow, read_page};
 
-use gather::{Gathered, gather};
+use gather::gather;
+use page_body::PageBody;
 
 /// Tells that a listing lacks the remote's names.
 pub const PARTIAL: HeaderName = HeaderName::from_static("x-cloud-sync-listing");
 
 /// Lines that all listings together may hold in memory. A line takes about 1 KiB on its way: parsed, as it came, and as it goes.
 const MAX_LINES: usize = 40_000;
+
+/// What a line takes of that once the page is written and only waits for its client.
+const SHARE_WHEN_WRITTEN: usize = 4;
 
 /// What a cluster says that gives fewer entries at once than were asked for. Source: swift/common/request_helpers.py,
 /// `constrain_req_limit`.
@@ -54,7 +60,7 @@ const LIMIT_MESSAGE: &[u8] = b"Maximum limit is ";
 /// What listings share, once per process.
 #[derive(Debug)]
 pub struct Listings {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     default_limit: AtomicUsize,
     remote_limit: Duration,
 }
@@ -64,7 +70,7 @@ impl Listings {
     #[must_use]
     pub fn new(remote_limit: Duration) -> Self {
         let default_limit = AtomicUsize::new(DEFAULT_LIMIT);
-        Self { places: Semaphore::new(MAX_LINES), default_limit, remote_limit }
+        Self { places: Arc::new(Semaphore::new(MAX_LINES)), default_limit, remote_limit }
     }
 
     /// Entries of a page whose limit the client does not name.
@@ -125,13 +131,15 @@ pub async fn answer(
     format: Format,
     local: impl Future<Output = Result<LocalPage, Response>> + Send,
 ) -> Response {
-    // Never closed.
-    let _place = context.listings.places.acquire_many(Listings::weight(params.limit)).await;
+    // Never closed, so never refused.
+    let places = Arc::clone(&context.listings.places);
+    let place = places.acquire_many_owned(Listings::weight(params.limit)).await.ok();
     let (page, remote) = match gather(&route, &params, context.listings.remote_limit, local).await {
-        Gathered::Local(response) => return response,
-        Gathered::Both(page, remote) => (page, remote),
+        Ok(both) => both,
+        Err(response) => return response,
     };
     let Ok(local) = read_page(&page.body) else { return untouched(page) };
+    let remote = remote.complete(&local, &params).await;
     let (remote, is_partial) = match (remote, route.merge().failure) {
         (Ok(rows), _) => {
             context.metrics.asked_remote("list", "ok");
@@ -156,7 +164,11 @@ pub async fn answer(
     let lines = merge(&local, &remote, params.limit, params.reverse);
     let location = if format == Format::Json { location(&route) } else { String::new() };
     match render(format, &lines, &route.container, &location) {
-        Ok(content) => finished(page.headers, &params, format, content, is_partial),
+        Ok(content) => {
+            let place = place.and_then(|mut place| place.split((lines.len() / SHARE_WHEN_WRITTEN).max(1)));
+            let body = boxed(PageBody::new(content, place));
+            finished(page.headers, &params, format, body, is_partial)
+        }
         Err(NotAListing) => untouched(page),
     }
 }
@@ -184,20 +196,21 @@ fn finished(
     mut headers: HeaderMap,
     params: &Params,
     format: Format,
-    content: String,
+    content: Body,
     is_partial: bool,
 ) -> Response {
+    let length = content.size_hint().exact().unwrap_or_default();
     headers.remove(header::TRANSFER_ENCODING);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(content.len()));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if params.format.is_none() {
         vary_by_accept(&mut headers);
     }
     if is_partial {
         headers.insert(PARTIAL, HeaderValue::from_static("partial"));
     }
-    let status = if content.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::OK };
-    let mut response = Response::new(full(content));
+    let status = if length == 0 { StatusCode::NO_CONTENT } else { StatusCode::OK };
+    let mut response = Response::new(content);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -10,21 +10,12 @@ use swift_s3_policy::ContainerSelector;
 use swift_s3_store::{ErrorKind, StoreError};
 use tokio::time::{Instant, timeout_at};
 
-use super::LocalPage;
-use super::merge::is_enough;
 use super::params::Params;
 use super::remote::{Pages, walk};
-use super::rows::{RemoteRow, read_page};
+use super::rows::{LocalRow, RemoteRow};
+use super::{LocalPage, merge};
 use crate::Response;
 use crate::policy::Route;
-
-/// The two halves.
-pub(super) enum Gathered {
-    /// Swift's own answer stands.
-    Local(Response),
-    /// Swift's page, and what the page needs of the remote's.
-    Both(LocalPage, Result<Vec<RemoteRow>, Failure>),
-}
 
 /// Why the remote could not be listed.
 #[derive(Debug)]
@@ -67,40 +58,31 @@ impl fmt::Display for Failure {
     }
 }
 
-/// See the module. The remote has failed that takes longer than `limit`. Of the remote no more than [`Params::limit`] lines are held, and one page of its own.
-pub(super) async fn gather(
-    route: &Route,
+/// Waits for Swift's page, and reads the remote's names meanwhile, as many as the page may need: no more than [`Params::limit`] lines and
+/// one page of the remote's own are held. A remote that takes longer than `limit` has failed.
+///
+/// # Errors
+/// Swift's own answer, when that stands.
+pub(super) async fn gather<'a>(
+    route: &'a Route,
     params: &Params,
     limit: Duration,
     local: impl Future<Output = Result<LocalPage, Response>> + Send,
-) -> Gathered {
+) -> Result<(LocalPage, Remote<'a>), Response> {
     let mut remote = Remote::new(route, params, limit);
     let mut local = pin!(local);
-    let page = loop {
+    loop {
         tokio::select! {
             biased;
-            page = &mut local => break page,
+            page = &mut local => return page.map(|page| (page, remote)),
             // What is read of a page stays in the stream when Swift is quicker.
             () = remote.read(), if remote.reads_ahead() => {}
         }
-    };
-    let page = match page {
-        Ok(page) => page,
-        Err(response) => return Gathered::Local(response),
-    };
-    // What is no listing is handed out as it is, whatever the remote says.
-    let rows = read_page(&page.body).unwrap_or_default();
-    while !remote.is_over() && !is_enough(&rows, &remote.rows, params.limit, params.reverse) {
-        remote.read().await;
     }
-    let is_enough = is_enough(&rows, &remote.rows, params.limit, params.reverse);
-    drop(rows);
-    let outcome = remote.finish(is_enough);
-    Gathered::Both(page, outcome)
 }
 
 /// What is known of the remote's names.
-struct Remote<'a> {
+pub(super) struct Remote<'a> {
     route: &'a Route,
     pages: Pages,
     rows: Vec<RemoteRow>,
@@ -155,6 +137,23 @@ impl<'a> Remote<'a> {
             && mapping.container == ContainerSelector::All
             && mapping.remote.swift().is_some()
             && self.rows.is_empty()
+    }
+
+    /// Reads what the page still needs beside Swift's lines.
+    ///
+    /// # Errors
+    /// When the remote failed before it was enough.
+    pub(super) async fn complete(
+        mut self,
+        local: &[LocalRow<'_>],
+        params: &Params,
+    ) -> Result<Vec<RemoteRow>, Failure> {
+        let mut is_enough = merge::is_enough(local, &self.rows, params.limit, params.reverse);
+        while !is_enough && !self.is_over() {
+            self.read().await;
+            is_enough = merge::is_enough(local, &self.rows, params.limit, params.reverse);
+        }
+        self.finish(is_enough)
     }
 
     /// The names, if they make the page, and a note of how the remote is.
