@@ -30,10 +30,17 @@ const SEGMENTS: [&str; 3] = ["first segment ", "second segment ", "last"];
 /// A site with the container `box`, whose objects are archived but for `local`, and `desk`, which is not mapped and has `other`.
 async fn archived_site(server: S3ServerKind) -> Result<Site> {
     let site = Site::on(CLUSTER.get().await?, server).await?;
+    let mapping = site.mapping("box").set("retain_local", false);
+    archive_to(&site, mapping).await?;
+    Ok(site)
+}
+
+/// Fills and archives the containers of such a site.
+async fn archive_to(site: &Site, mapping: MappingJson) -> Result<()> {
     for container in ["box", "box_segments", "desk"] {
         site.swift.put_container(container).await?;
     }
-    site.map([site.mapping("box").set("retain_local", false)])?;
+    site.map([mapping])?;
     for (name, content) in ARCHIVED {
         let length = content.len().to_string();
         let headers = [
@@ -61,7 +68,7 @@ async fn archived_site(server: S3ServerKind) -> Result<Site> {
     }
     site.swift.put_object("box", "local", "content of local", &[]).await?;
     site.swift.put_object("desk", "other", "content of other", &[]).await?;
-    Ok(site)
+    Ok(())
 }
 
 /// The mapping of `box`, for the shunt.

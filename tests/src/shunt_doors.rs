@@ -16,9 +16,11 @@
 //! ```
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result};
 
+use crate::ports::free_port;
 use crate::shunt_process::{Shunt, ShuntOptions};
 use crate::site::Site;
 use crate::swift_client::SwiftClient;
@@ -92,16 +94,36 @@ impl OpenDoor {
         Self::open_with(door, site, config, "").await
     }
 
+    /// The filter door by a loopback port and a token.
+    pub async fn open_by_port(site: &Site, config: &SyncJson) -> Result<Self> {
+        let folder = site.directory().folder(format!("shunt-{:08x}", rand::random::<u32>()))?;
+        let token = folder.join("token");
+        std::fs::write(&token, "a-word-of-its-own\n")?;
+        let port = free_port(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+        let mut options = ShuntOptions::new("", config.clone());
+        options.swift = None;
+        let arguments = [
+            "--filter-listen".to_owned(),
+            format!("127.0.0.1:{port}"),
+            "--filter-token-file".to_owned(),
+            token.display().to_string(),
+        ];
+        options.arguments.extend(arguments);
+        let account = site.swift.account().trim_start_matches("AUTH_").to_owned();
+        let shunt = Shunt::start(folder, options).await?;
+        let lines =
+            format!("shunt = http://127.0.0.1:{port}\ntoken_file = {}\ncontainers_file =\n", token.display());
+        let options = ClientProxyOptions { users: users_of(&account), filter: Some(lines) };
+        let proxy = site.cluster.start_client_proxy(&options).await?;
+        Ok(Self { door: Door::Filter, shunt, proxy, account })
+    }
+
     /// The same with further lines of the filter's section, for the door that has one.
     pub async fn open_with(door: Door, site: &Site, config: &SyncJson, lines: &str) -> Result<Self> {
         let account =
             site.swift.account().strip_prefix("AUTH_").context("an account of tempauth")?.to_owned();
-        let users = User::ALL.map(|user| {
-            let (account, name, groups) = user.parts(&account);
-            (account, name.to_owned(), User::KEY.to_owned(), groups.to_owned())
-        });
         let folder = site.directory().folder(format!("shunt-{:08x}", rand::random::<u32>()))?;
-        let users = users.to_vec();
+        let users = users_of(&account);
         match door {
             Door::Proxy => {
                 let proxy =
@@ -164,4 +186,12 @@ impl OpenDoor {
         let (account, name, _) = user.parts(&self.account);
         format!("{account}:{name}")
     }
+}
+
+fn users_of(account: &str) -> Vec<(String, String, String, String)> {
+    let user = |user: User| {
+        let (account, name, groups) = user.parts(account);
+        (account, name.to_owned(), User::KEY.to_owned(), groups.to_owned())
+    };
+    User::ALL.map(user).to_vec()
 }

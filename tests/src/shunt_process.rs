@@ -156,6 +156,11 @@ impl Shunt {
         self.address("admin").map(|address| format!("http://{address}"))
     }
 
+    /// `http://…` where it serves the filter by a port.
+    pub fn filter_url(&self) -> Result<String> {
+        self.address("filter").map(|address| format!("http://{address}"))
+    }
+
     /// Where it serves the filter.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("shunt.sock")

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use swift_s3_tests::fault_proxy::{Fault, Rule};
 use swift_s3_tests::operation::Operation;
 use swift_s3_tests::s3_servers::S3ServerKind;
-use swift_s3_tests::shunt_doors::Door;
+use swift_s3_tests::shunt_doors::{Door, OpenDoor};
+use swift_s3_tests::swift_client::SwiftClient;
+use swift_s3_tests::sync_json::SyncJson;
 use swift_s3_tests::wait;
 
 use super::{archived_site, open};
@@ -62,14 +64,14 @@ async fn new_mappings_reach_the_filter() -> Result<()> {
     let site = archived_site(S3ServerKind::Memory).await?;
     let open = open(Door::Filter, &site).await?;
     let client = open.client().await?;
-    open.shunt.configure(&swift_s3_tests::sync_json::SyncJson::new())?;
+    open.shunt.configure(&SyncJson::new())?;
     wait::until("the mapping gone", LIST_LIMIT, async || {
         let got = client.get_object("box", "plain").await?;
         ensure!(got.status == 404, "{}", got.status);
         Ok(())
     })
     .await?;
-    let config = swift_s3_tests::sync_json::SyncJson::new().mapping(super::merged(&site));
+    let config = SyncJson::new().mapping(super::merged(&site));
     open.shunt.configure(&config)?;
     wait::until("the mapping back", LIST_LIMIT, async || {
         let got = client.get_object("box", "plain").await?;
@@ -139,5 +141,30 @@ async fn a_remote_that_refuses_is_no_404_and_no_403() -> Result<()> {
             .await?;
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn by_a_port_only_those_with_the_token_are_answered() -> Result<()> {
+    let site = archived_site(S3ServerKind::Memory).await?;
+    let config = SyncJson::new().mapping(super::merged(&site));
+    let open = OpenDoor::open_by_port(&site, &config).await?;
+    let client = open.client().await?;
+    ensure!(client.get_object("box", "plain").await?.body == "content of plain");
+    ensure!(client.list("box").await?.len() == 6);
+    // Another user of the machine finds the port.
+    let url = open.shunt.filter_url()?;
+    let stranger = SwiftClient::new(&url, site.swift.account(), None)?;
+    let path = format!("/v1/{}/box/plain", site.swift.account());
+    site.faults.forget();
+    for token in [None, Some("Bearer wrong"), Some("a-word-of-its-own"), Some("Bearer ")] {
+        for path in [path.as_str(), "/shunt/v1/containers", "/shunt/v1/restore/x"] {
+            let mut headers = vec![("X-Shunt-Step", "miss")];
+            headers.extend(token.map(|token| ("Authorization", token)));
+            let got = stranger.send_raw("GET", path, &headers, None).await?;
+            ensure!(got.status == 401, "{token:?}: {path}: {got:?}");
+        }
+    }
+    ensure!(site.faults.requests().total() == 0, "{}", site.faults.requests());
     Ok(())
 }

@@ -5,8 +5,12 @@ use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::shunt_doors::{Door, OpenDoor};
 use swift_s3_tests::site::Site;
 use swift_s3_tests::swift_client::Response;
+use swift_s3_tests::swift_remote::SwiftRemote;
+use swift_s3_tests::sync_json::SyncJson;
 
-use super::{ARCHIVED, SEGMENTS, archived_site, names, open};
+use super::{ARCHIVED, SEGMENTS, archive_to, archived_site, names, open};
+use crate::CLUSTER;
+use crate::swift_remote::REMOTE;
 
 async fn get(open: &OpenDoor, name: &str, headers: &[(&str, &str)]) -> Result<Response> {
     open.client().await?.object_request("GET", "box", name, "", headers, None).await
@@ -168,5 +172,34 @@ async fn who_asks_to_pass_by_sees_swift_alone() -> Result<()> {
 fn expect_untouched(site: &Site, door: Door) -> Result<()> {
     let requests = site.faults.requests();
     ensure!(requests.about_objects() == 0, "{door}: the remote was asked: {requests}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn objects_archived_to_another_cluster_are_read_too() -> Result<()> {
+    let remote = SwiftRemote::on(REMOTE.get().await?).await?;
+    let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
+    let mapping = remote.mapping(site.swift.account(), "box", "copies").set("retain_local", false);
+    remote.swift.put_container("copies").await?;
+    archive_to(&site, mapping.clone()).await?;
+    let config = SyncJson::new().mapping(mapping.set("merge_namespaces", true));
+    for door in Door::ALL {
+        let open = OpenDoor::open(door, &site, &config).await?;
+        let client = open.client().await?;
+        for (name, content) in ARCHIVED {
+            let got = client.get_object("box", name).await?;
+            ensure!((got.status, &got.body[..]) == (200, content.as_bytes()), "{door}: {name}: {got:?}");
+            let head = client.head_object("box", name).await?;
+            let found = (head.status, head.header("content-type"), head.header("x-object-meta-colour"));
+            ensure!(found == (200, Some("text/x-test"), Some("grün")), "{door}: {name}: {head:?}");
+        }
+        let slo = client.get_object("box", "slo").await?;
+        ensure!(slo.status == 200 && slo.body == SEGMENTS.concat(), "{door}: {slo:?}");
+        let part = get(&open, "plain", &[("Range", "bytes=-5")]).await?;
+        ensure!(part.status == 206 && part.body == "plain", "{door}: {part:?}");
+        let listed = client.list("box").await?;
+        ensure!(listed.len() == 6, "{door}: {listed:?}");
+        ensure!(client.get_object("box", "never there").await?.status == 404, "{door}");
+    }
     Ok(())
 }
