@@ -183,13 +183,19 @@ async fn a_remote_that_breaks_or_lies_leaves_nothing_behind() -> Result<()> {
     let content = generated(4 << 20);
     front.archive("broken", &content, &[]).await?;
     front.archive("wrong", &content, &[]).await?;
-    front
-        .site
-        .faults
-        .inject(Rule::new(Fault::TruncateAnswer(1 << 20)).method("GET").key_containing("broken"));
+    let of_broken = |fault| Rule::new(fault).method("GET").key_containing("broken");
+    // A body that breaks once is resumed; this remote is away after that.
+    front.site.faults.inject(of_broken(Fault::Reset).after(1));
+    front.site.faults.inject(of_broken(Fault::TruncateAnswer(1 << 20)).times(1));
     let read = front.client.get_object("c", "broken").await;
     ensure!(read.is_err(), "a body that broke off ended well");
     front.wait_outcome("client_gone").await?;
+    front.site.faults.heal();
+    wait::until("the remote to be used again", SOON, async || {
+        ensure!(front.client.head_object("c", "wrong").await?.status == 200, "not yet");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
     front.site.faults.inject(Rule::new(Fault::CorruptAnswer(2 << 20)).method("GET").key_containing("wrong"));
     drop(front.client.get_object("c", "wrong").await);
     front.wait_outcome("refused").await?;
