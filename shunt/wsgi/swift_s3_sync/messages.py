@@ -234,7 +234,8 @@ def sub_environment(env, method, path, query="", headers=(), body=None, length=0
         "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query,
         "wsgi.input": BytesIO() if body is None else body, "CONTENT_LENGTH": str(length),
     })
-    for key in ("HTTP_TRANSFER_ENCODING", "RAW_PATH_INFO", "HTTP_EXPECT", "swift.orig_req_method"):
+    # Swift leaves the access list of the container that it looked at in the environment, and would judge the next one by it.
+    for key in ("HTTP_TRANSFER_ENCODING", "RAW_PATH_INFO", "HTTP_EXPECT", "swift.orig_req_method", "swob.ACL"):
         fresh.pop(key, None)
     for name, value in headers:
         set_header(fresh, name, value)
