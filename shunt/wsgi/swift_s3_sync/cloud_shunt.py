@@ -71,6 +71,9 @@ class CloudShunt:
         # Reads ask after a 404 only.
         if not reads and self.is_other_kind(env):
             return self.app(env, start_response)
+        # A version that Swift keeps is not what the remote has.
+        if request.object is not None and not reads and asks_for_version(request):
+            return self.app(env, start_response)
         if copy is not None:
             return self.copy(request, copy, start_response)
         if request.object is None:
@@ -80,7 +83,7 @@ class CloudShunt:
             return self.read(request, start_response)
         elif request.method == "POST" and request.header(WISH):
             return self.bring_out(request, start_response)
-        elif options.writes and request.method == "DELETE" and not asks_for_version(request):
+        elif options.writes and request.method == "DELETE":
             return self.delete(request, start_response)
         elif options.writes and request.method == "POST":
             return self.post(request, start_response)
@@ -263,7 +266,7 @@ class CloudShunt:
     def delete(self, request, start_response):
         forwarded = request.forwarded()
         target = request.target(without_signature(request.query))
-        token = away = None
+        token = None
         try:
             answer = self.client.request("DELETE", target, forwarded + [("X-Shunt-Step", "before")])
             token = answer.header("x-shunt-token")
@@ -274,7 +277,8 @@ class CloudShunt:
             else:
                 answer.close()
         except ShuntAway as error:
-            away = error
+            # Gone here and still there, it would come back with the next GET.
+            return self.unavailable(request, error, start_response)
         whole = request.parameters().get("multipart-manifest") == "delete"
         plain = sub_environment(request.env, "DELETE", request.path) if whole else None
         local = call(self.app, request.env)
@@ -286,16 +290,14 @@ class CloudShunt:
             body = local.read(1 << 20)
             local.pieces = [body or b""]
             status = bulk_status(body)
-            if status == 404:
-                # Swift tells so everybody who may read. A plain DELETE it answers to those only who may write.
-                check = call(self.app, plain)
-                check.hold()
-                if check.status not in (204, 404):
-                    return check.send(start_response)
         else:
             local.hold()
-        if away is not None and status == 404:
-            return self.unavailable(request, away, start_response)
+        if whole and status == 404:
+            # Swift tells so everybody who may read. A plain DELETE it answers to those only who may write.
+            check = call(self.app, plain)
+            check.hold()
+            if check.status not in (204, 404):
+                return check.send(start_response)
         if token is None or status not in (204, 404):
             return local.send(start_response)
         headers = forwarded + [
@@ -327,7 +329,11 @@ class CloudShunt:
             return local.send(start_response)
         if answer.status == 202:
             # A client's GET may have made it local again meanwhile, with the metadata of before.
-            call(self.app, again).hold()
+            repeated = call(self.app, again)
+            repeated.hold()
+            if repeated.status != 404 and not 200 <= repeated.status < 300:
+                answer.close()
+                return repeated.send(start_response)
         return self.hand_out(answer, local, start_response)
 
     def bring_out(self, request, start_response):
