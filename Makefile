@@ -41,7 +41,7 @@ test: setup ## Run every test, end-to-end scenarios included (about 10 minutes, 
 FUZZ_SECONDS ?= 60
 
 fuzz: ## Throw random and damaged input at the shunt's parsers, for FUZZ_SECONDS (60) each
-	SWIFT_S3_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -p swift-s3-shunt --test fuzz -- --nocapture
+	SWIFT_S3_FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --workspace --test fuzz -- --nocapture
 
 lint: ## Check formatting and lints
 	cargo fmt --all --check
