@@ -4,6 +4,10 @@ from swift_s3_sync.connection import BrokenBody
 from tests.fake_shunt import PASS, FakeShunt, FakeSwift, always, ask, make_filter, reply
 
 
+#: An answer but for what is wrong with it.
+START = b"HTTP/1.1 200 OK\r\nX-Shunt-Outcome: answer\r\n"
+
+
 class Reads(unittest.TestCase):
     def setUp(self):
         self.shunt = FakeShunt()
@@ -121,13 +125,13 @@ class Reads(unittest.TestCase):
         self.assertEqual(ask(shunted, "GET", "/v1/AUTH_a/c/link", "symlink=get").status, 404)
 
     def test_an_answer_that_is_none_is_a_503(self):
-        for wrong in (None, reply(500, b"broken", outcome=""), b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n\r\nendless",
-                      b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-                      b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-                      b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-                      b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n",
-                      b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 400 + b"Content-Length: 0\r\n\r\n",
-                      b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300000 + b"\r\n\r\n"):
+        for wrong in (None, reply(500, b"broken", outcome=""), b"SSH-2.0-x\r\n", START + b"\r\nendless",
+                      START + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                      START + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                      START + b"Content-Length: -1\r\n\r\n", START + b"no colon\r\n\r\n",
+                      START + b"X: a\rb\r\nContent-Length: 0\r\n\r\n",
+                      START + b"X: y\r\n" * 400 + b"Content-Length: 0\r\n\r\n",
+                      START + b"X: " + b"y" * 300000 + b"\r\n\r\n"):
             self.shunt.answers = [lambda request, wrong=wrong: wrong]
             self.assertEqual(ask(self.filter, "GET", "/v1/AUTH_a/c/o").status, 503, wrong and wrong[:60])
 
