@@ -30,6 +30,10 @@ pub(super) struct S3Walk {
     leap: Leap,
     /// The last line given, to give none twice whatever the server repeats.
     last: Option<String>,
+    /// Where the listing began.
+    origin: EntryStart,
+    /// The server makes wrong folders, so it is asked for none.
+    makes_own_folders: bool,
 }
 
 enum Step {
@@ -53,7 +57,17 @@ enum Shown {
 impl S3Walk {
     pub(super) fn new(store: Arc<dyn ObjectStore>, keys: KeyMapping, level: Level, limit: usize) -> Self {
         let level = Level { reverse: false, ..level };
-        Self { store, keys, level, step: Step::Begin, wanted: limit, leap: Leap::default(), last: None }
+        Self {
+            store,
+            keys,
+            level,
+            step: Step::Begin,
+            wanted: limit,
+            leap: Leap::default(),
+            last: None,
+            origin: EntryStart::First,
+            makes_own_folders: false,
+        }
     }
 
     /// From the first name to the last.
@@ -104,11 +118,13 @@ impl S3Walk {
         };
         let folder = self.level.folder_end(&low).and_then(|end| low.get(..end)).map(str::to_owned);
         let Some(folder) = folder else {
-            self.step = Step::Page(EntryStart::After(self.keys.object_key(&low)));
+            self.origin = EntryStart::After(self.keys.object_key(&low));
+            self.step = Step::Page(self.origin.clone());
             return Ok(Vec::new());
         };
         let is_shown = !self.level.one_level && folder != low && self.holds_more(&folder).await?;
-        self.step = Step::Page(EntryStart::After(self.behind_folder(&folder)));
+        self.origin = EntryStart::After(self.behind_folder(&folder));
+        self.step = Step::Page(self.origin.clone());
         Ok(if is_shown { self.rows(vec![Entry::Folder(self.keys.object_key(&folder))]) } else { Vec::new() })
     }
 
@@ -116,12 +132,18 @@ impl S3Walk {
         let prefix = self.keys.object_key(&self.level.prefix);
         let query = EntryQuery {
             prefix: &prefix,
-            delimiter: self.level.delimiter.as_deref(),
+            delimiter: self.level.delimiter.as_deref().filter(|_| !self.makes_own_folders),
             from,
             max_entries: u16::try_from(self.wanted.clamp(1, MAX_PAGE)).unwrap_or(u16::MAX),
             ..EntryQuery::default()
         };
         let EntryPage { entries, next } = self.store.list_entries(&query).await?;
+        if !self.makes_own_folders && entries.iter().any(|entry| self.is_wrong_folder(entry)) {
+            tracing::debug!("the remote makes wrong folders of this delimiter; they are made here");
+            self.makes_own_folders = true;
+            self.step = Step::Page(self.behind_last());
+            return Ok(Vec::new());
+        }
         let last = entries.last().map(|entry| entry.key().to_owned());
         let mut shown = Vec::with_capacity(entries.len());
         let mut is_over = false;
@@ -150,6 +172,24 @@ impl S3Walk {
             _ => Step::Over,
         };
         Ok(rows)
+    }
+
+    /// Whether a folder ends elsewhere than behind the first delimiter: some servers look at one character of it only.
+    fn is_wrong_folder(&self, entry: &Entry) -> bool {
+        let Entry::Folder(folder) = entry else { return false };
+        let name = self.keys.object_name(folder);
+        name.is_some_and(|name| self.level.folder_end(name) != Some(name.len()))
+    }
+
+    /// Where a page begins that goes on after the last line given.
+    fn behind_last(&self) -> EntryStart {
+        match &self.last {
+            None => self.origin.clone(),
+            Some(last) if self.level.folder_end(last).is_some() => {
+                EntryStart::After(self.behind_folder(last))
+            }
+            Some(last) => EntryStart::After(self.keys.object_key(last)),
+        }
     }
 
     /// Where the next page begins.

@@ -29,16 +29,19 @@ struct Habits {
     start_hides_folders: bool,
     /// Delimiters are not known.
     ignores_delimiter: bool,
+    /// Of a delimiter only the first character becomes part of the folder (s3s-fs).
+    cuts_delimiter: bool,
     /// Pages end with a mark of the server's own.
     gives_marks: bool,
 }
 
 fn habits() -> impl Strategy<Value = Habits> {
-    (1..6_usize, any::<bool>(), prop::bool::weighted(0.2), any::<bool>()).prop_map(
-        |(page_keys, start_hides_folders, ignores_delimiter, gives_marks)| Habits {
+    (1..6_usize, any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2), any::<bool>()).prop_map(
+        |(page_keys, start_hides_folders, ignores_delimiter, cuts_delimiter, gives_marks)| Habits {
             page_keys,
             start_hides_folders,
             ignores_delimiter,
+            cuts_delimiter,
             gives_marks,
         },
     )
@@ -53,6 +56,14 @@ struct Bucket {
 }
 
 impl Bucket {
+    fn folder_part(&self, delimiter: &str) -> usize {
+        if self.habits.cuts_delimiter {
+            delimiter.chars().next().unwrap().len_utf8()
+        } else {
+            delimiter.len()
+        }
+    }
+
     /// All entries behind the start.
     fn entries(&self, query: &EntryQuery<'_>) -> Vec<Entry> {
         let start = match &query.from {
@@ -64,7 +75,7 @@ impl Bucket {
         for key in self.keys.iter().filter(|key| key.starts_with(query.prefix)) {
             let rest = &key[query.prefix.len()..];
             let folder = delimiter
-                .and_then(|delimiter| rest.find(delimiter).map(|at| at + delimiter.len()))
+                .and_then(|delimiter| rest.find(delimiter).map(|at| at + self.folder_part(delimiter)))
                 .map(|end| &key[..query.prefix.len() + end]);
             let is_behind = match folder {
                 // A mark, or a start that names a folder, has seen all of it.
@@ -231,8 +242,13 @@ proptest! {
     }
 }
 
-const USUAL: Habits =
-    Habits { page_keys: 1000, start_hides_folders: false, ignores_delimiter: false, gives_marks: true };
+const USUAL: Habits = Habits {
+    page_keys: 1000,
+    start_hides_folders: false,
+    ignores_delimiter: false,
+    cuts_delimiter: false,
+    gives_marks: true,
+};
 
 fn query(query: &str) -> Params {
     Params::parse(query).unwrap()
