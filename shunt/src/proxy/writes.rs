@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use super::merged::{in_memory, keep_local, wants_only_swift};
-use super::{DOOR, Proxy, unanswered};
+use super::{DOOR, Proxy, temp_url, unanswered};
 use crate::body::{self, Response, collect, full};
 use crate::policy::Route;
 use crate::request::query_value;
@@ -39,11 +39,15 @@ impl Proxy {
     }
 
     async fn delete(&self, request: Request<Incoming>, route: &Route, object: &str) -> Response {
-        let token = match write::before(&self.context, route, object, request.method()).await {
-            Ok(token) => token,
-            Err(answer) => return answer,
-        };
         let (parts, content) = request.into_parts();
+        let token = if self.is_nobody(&parts).await {
+            None
+        } else {
+            match write::before(&self.context, route, object, &parts.method).await {
+                Ok(token) => token,
+                Err(answer) => return answer,
+            }
+        };
         let local = match self.forward(Request::from_parts(parts.clone(), content)).await {
             Ok(local) => local,
             Err(error) => return unanswered(&error),
@@ -72,6 +76,18 @@ impl Proxy {
             }
             None => local,
         }
+    }
+
+    /// Whether Swift does not know the client at all: then the remote, whose requests cost money, is not asked.
+    async fn is_nobody(&self, parts: &Parts) -> bool {
+        // A signature for a DELETE is good for no HEAD.
+        if temp_url::is_temporary(parts.uri.query()) {
+            return false;
+        }
+        let mut parts = parts.clone();
+        parts.method = Method::HEAD;
+        // Who may write and not read gets 403 here, and goes on.
+        self.again(parts).await.is_some_and(|answer| answer.status() == StatusCode::UNAUTHORIZED)
     }
 
     /// Swift reports about a DELETE with `multipart-manifest=delete` in a body, and of an object that it does not have it says "not found" to

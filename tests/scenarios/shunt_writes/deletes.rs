@@ -105,3 +105,25 @@ async fn without_merge_writes_the_remote_copy_stays() -> Result<()> {
     front.read("o", b"content").await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn whoever_swift_does_not_know_causes_no_request_to_the_remote() -> Result<()> {
+    let front = Front::start(S3ServerKind::Memory).await?;
+    front.archive("o", b"content", &[]).await?;
+    let config = swift_s3_tests::sync_json::SyncJson::new().mapping(super::archived(front.site.mapping("c")));
+    let options = swift_s3_tests::shunt_process::ShuntOptions::new(&front.site.cluster.proxy_url(), config);
+    let folder = front.site.directory().folder("guarded")?;
+    let shunt = swift_s3_tests::shunt_process::Shunt::start(folder, options).await?;
+    let stranger = SwiftClient::new(&shunt.url()?, front.site.swift.account(), None)?;
+    front.site.faults.forget();
+    for query in ["", "multipart-manifest=delete"] {
+        let refused = stranger.object_request("DELETE", "c", "o", query, &[], None).await?;
+        ensure!(refused.status == 401 || refused.status == 200, "{query}: {}", refused.status);
+    }
+    let posted = stranger.object_request("POST", "c", "o", "", &[("X-Object-Meta-A", "1")], None).await?;
+    ensure!(posted.status == 401, "{}", posted.status);
+    let asked = front.site.faults.seen();
+    ensure!(asked.is_empty(), "{asked:?}");
+    front.read("o", b"content").await?;
+    Ok(())
+}
