@@ -306,7 +306,13 @@ mod tests {
 
     #[test]
     fn both_forms_name_a_source_and_a_destination() {
-        let table: &[(&str, &str, &[(&str, &str)], Option<(&str, &str)>)] = &[
+        type Row = (
+            &'static str,
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            Option<(&'static str, &'static str)>,
+        );
+        let table: &[Row] = &[
             ("COPY", "/v1/a/c/o", &[("destination", "d/p")], Some(("a c o", "/v1/a/d/p"))),
             ("COPY", "/v1/a/c/o%20", &[("destination", "/d/p%20q/r")], Some(("a c o ", "/v1/a/d/p%20q/r"))),
             (

@@ -22,7 +22,7 @@ struct Front {
     shunt: Shunt,
     through: SwiftClient,
     direct: SwiftClient,
-    cluster: Arc<SwiftCluster>,
+    _cluster: Arc<SwiftCluster>,
     _folder: RunDirectory,
 }
 
@@ -40,7 +40,7 @@ impl Front {
         let shunt = Shunt::start(folder.path().to_owned(), options).await?;
         let through = SwiftClient::log_in(&shunt.url()?, "test:tester", "testing").await?;
         let direct = SwiftClient::log_in(&cluster.proxy_url(), "test:tester", "testing").await?;
-        Ok(Self { shunt, through, direct, cluster, _folder: folder })
+        Ok(Self { shunt, through, direct, _cluster: cluster, _folder: folder })
     }
 }
 

@@ -87,7 +87,13 @@ mod tests {
 
     #[test]
     fn only_what_needs_to_know_the_object_costs_a_look() {
-        let table: &[(&str, &str, &[(&str, &str)], Option<Option<std::ops::Range<u64>>>)] = &[
+        type Row = (
+            &'static str,
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            Option<Option<std::ops::Range<u64>>>,
+        );
+        let table: &[Row] = &[
             ("GET", "/v1/a/c/o", &[], Some(None)),
             ("GET", "/v1/a/c/o?x=y", &[("range", "bytes=5-9")], Some(Some(5..10))),
             ("GET", "/v1/a/c/o", &[("range", "nonsense")], Some(None)),

@@ -287,7 +287,9 @@ mod tests {
 
     #[test]
     fn large_objects_are_told_by_their_marks_or_their_etag() {
-        let table: &[(&str, &[(&str, &str)], Kind, &str, Option<&str>)] = &[
+        type Row =
+            (&'static str, &'static [(&'static str, &'static str)], Kind, &'static str, Option<&'static str>);
+        let table: &[Row] = &[
             ("abc-2", &[("x-static-large-object", "True")], Kind::Static, "\"abc-2\"", None),
             (
                 MD5,

@@ -132,7 +132,8 @@ mod tests {
     /// Answers were taken from `swob.Range(header).ranges_for_length(length)`.
     #[test]
     fn ranges_are_those_of_swob() {
-        let table: &[(&str, u64, Option<&[Range<u64>]>)] = &[
+        type Row = (&'static str, u64, Option<&'static [Range<u64>]>);
+        let table: &[Row] = &[
             ("bytes=0-4", 11, Some(&[0..5])),
             ("bytes=0-400", 11, Some(&[0..11])),
             ("BYTES = 3 - ", 11, Some(&[3..11])),

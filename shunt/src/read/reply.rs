@@ -177,7 +177,8 @@ mod tests {
     /// Every row as a Swift proxy answered.
     #[test]
     fn heads_are_those_of_swift() {
-        let table: &[(u64, Verdict, Option<&str>, &str, &[&str])] = &[
+        type Row = (u64, Verdict, Option<&'static str>, &'static str, &'static [&'static str]);
+        let table: &[Row] = &[
             (
                 11,
                 Verdict::Proceed,

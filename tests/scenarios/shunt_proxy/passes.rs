@@ -47,7 +47,8 @@ async fn answers_are_those_of_swift_header_by_header() -> Result<()> {
     let account = format!("/v1/{}", front.direct.account());
     let object = format!("{account}/{container}/a%20b/%C3%A9+%2541%3F&");
     let container = format!("{account}/{container}");
-    let requests: Vec<(&str, String, Vec<(&str, &str)>)> = vec![
+    type Asked<'a> = (&'a str, String, Vec<(&'a str, &'a str)>);
+    let requests: Vec<Asked<'_>> = vec![
         ("GET", object.clone(), vec![]),
         ("HEAD", object.clone(), vec![]),
         ("GET", object.clone(), vec![("Range", "bytes=2-4")]),
