@@ -19,16 +19,17 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use swift_s3_policy::{CredentialSource, MergeFailure};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::{boxed, full, text};
 use crate::context::Context;
@@ -50,6 +51,15 @@ pub const PARTIAL: HeaderName = HeaderName::from_static("x-cloud-sync-listing");
 /// Lines that all listings together may hold in memory. A line takes about 1 KiB on its way: parsed, as it came, and as it goes.
 const MAX_LINES: usize = 40_000;
 
+/// What the listings of one remote may hold of that while they are made: a slow one leaves room to the others.
+const MAX_LINES_OF_REMOTE: usize = MAX_LINES / 2;
+
+/// How long a listing waits for its place. Its client then knows more than if it hung.
+const PLACE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a client is told to wait that found no place.
+const PAUSE_WITHOUT_PLACE: u64 = 5;
+
 /// What a line takes of that once the page is written and only waits for its client.
 const SHARE_WHEN_WRITTEN: usize = 4;
 
@@ -61,6 +71,8 @@ const LIMIT_MESSAGE: &[u8] = b"Maximum limit is ";
 #[derive(Debug)]
 pub struct Listings {
     places: Arc<Semaphore>,
+    /// Of each remote, by its label.
+    shares: Mutex<HashMap<String, Arc<Semaphore>>>,
     default_limit: AtomicUsize,
     remote_limit: Duration,
 }
@@ -70,7 +82,8 @@ impl Listings {
     #[must_use]
     pub fn new(remote_limit: Duration) -> Self {
         let default_limit = AtomicUsize::new(DEFAULT_LIMIT);
-        Self { places: Arc::new(Semaphore::new(MAX_LINES)), default_limit, remote_limit }
+        let places = Arc::new(Semaphore::new(MAX_LINES));
+        Self { places, shares: Mutex::default(), default_limit, remote_limit }
     }
 
     /// Entries of a page whose limit the client does not name.
@@ -89,7 +102,48 @@ impl Listings {
 
     /// How many places a page takes.
     fn weight(limit: usize) -> u32 {
-        u32::try_from(limit.clamp(1, MAX_LINES)).unwrap_or(u32::MAX)
+        u32::try_from(limit.clamp(1, MAX_LINES_OF_REMOTE)).unwrap_or(u32::MAX)
+    }
+
+    /// Waits for the places of a page of `limit` lines; `None` when there are none in time.
+    async fn place(&self, remote: &str, limit: usize) -> Option<Held> {
+        let weight = Self::weight(limit);
+        let share = self.share(remote);
+        let taking = async {
+            // In this order: who waits for the remote's share keeps nothing from others.
+            let share = share.acquire_many_owned(weight).await.ok()?;
+            let all = Arc::clone(&self.places).acquire_many_owned(weight).await.ok()?;
+            Some(Held { all, _share: share })
+        };
+        tokio::time::timeout(PLACE_LIMIT, taking).await.ok().flatten()
+    }
+
+    fn share(&self, remote: &str) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(remote) {
+            return Arc::clone(share);
+        }
+        // Those of remotes that nobody lists.
+        shares.retain(|_, share| Arc::strong_count(share) > 1);
+        let share = Arc::new(Semaphore::new(MAX_LINES_OF_REMOTE));
+        shares.insert(remote.to_owned(), Arc::clone(&share));
+        share
+    }
+}
+
+/// What a listing holds while it is made.
+#[derive(Debug)]
+struct Held {
+    all: OwnedSemaphorePermit,
+    /// Given back as soon as the remote has done its part.
+    _share: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// What it takes from now on: the page is made of `lines`, and only waits for its client.
+    fn written(mut self, lines: usize) -> Option<OwnedSemaphorePermit> {
+        let most = self.all.num_permits();
+        self.all.split((lines / SHARE_WHEN_WRITTEN).clamp(1, most.max(1)))
     }
 }
 
@@ -131,9 +185,10 @@ pub async fn answer(
     format: Format,
     local: impl Future<Output = Result<LocalPage, Response>> + Send,
 ) -> Response {
-    // Never closed, so never refused.
-    let places = Arc::clone(&context.listings.places);
-    let place = places.acquire_many_owned(Listings::weight(params.limit)).await.ok();
+    let Some(held) = context.listings.place(&route.remote.label, params.limit).await else {
+        context.metrics.asked_remote("list", "crowded");
+        return crowded();
+    };
     let (page, remote) = match gather(&route, &params, context.listings.remote_limit, local).await {
         Ok(both) => both,
         Err(response) => return response,
@@ -165,12 +220,18 @@ pub async fn answer(
     let location = if format == Format::Json { location(&route) } else { String::new() };
     match render(format, &lines, &route.container, &location) {
         Ok(content) => {
-            let place = place.and_then(|mut place| place.split((lines.len() / SHARE_WHEN_WRITTEN).max(1)));
-            let body = boxed(PageBody::new(content, place));
+            let body = boxed(PageBody::new(content, held.written(lines.len())));
             finished(page.headers, &params, format, body, is_partial)
         }
         Err(NotAListing) => untouched(page),
     }
+}
+
+/// So many listings are under way that there is no memory for one more.
+fn crowded() -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "too many listings are under way\n");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(PAUSE_WITHOUT_PLACE));
+    response
 }
 
 /// What `content_location` calls the remote.

@@ -11,6 +11,7 @@
 //! | `lanes` | several ranges of a big content at once |
 //! | `content` | the answer's body |
 //! | [`manifest`], `companion` | manifests of large objects |
+//! | `presence` | whether the bucket or container is there at all |
 //! | `rights` | whether the client may read what a large object is made of |
 //!
 //! A plain GET, also of a range that has a first byte, is one request to the remote. Everything else looks at the object first.
@@ -23,10 +24,13 @@ mod content;
 pub mod facts;
 mod lanes;
 pub mod manifest;
+mod presence;
 pub mod ranges;
 mod reply;
 mod rights;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,6 +55,7 @@ use companion::{Companions, Wanted};
 use conditions::Conditions;
 use facts::{Facts, Kind, Side};
 use lanes::Room;
+use presence::Presence;
 use reply::Plan;
 use source::{OpenError, Reading, Source};
 
@@ -65,6 +70,7 @@ const MAX_MANIFEST_BYTES: usize = 24 << 20;
 #[derive(Debug, Default)]
 pub struct Reads {
     companions: Companions,
+    presence: Presence,
     room: Room,
 }
 
@@ -169,7 +175,10 @@ type Opened = (Range<u64>, Body);
 impl Reader<'_> {
     async fn answer(&self) -> Result<Option<Response>, Failure> {
         for _ in 0..MAX_LOOKS {
-            let Some((mut found, opened)) = self.find().await? else { return Ok(None) };
+            let Some((mut found, opened)) = self.find().await? else {
+                self.context.reads.presence.confirm(&self.context.metrics, self.route).await?;
+                return Ok(None);
+            };
             if found.facts.is_expired(SystemTime::now()) {
                 return Ok(None);
             }
@@ -312,7 +321,10 @@ impl Reader<'_> {
     fn plan(&self, facts: &Facts) -> Plan {
         let verdict = self.ask.conditions.judge(&facts.etag, facts.last_modified);
         let boundary = || format!("{:032x}", rand::rng().random::<u128>());
-        Plan::of(facts, verdict, self.ask.ranges_of(facts), boundary)
+        // Several ranges take several answers, and without an ETag nothing says that they are of one object.
+        let can_join = !facts.remote_etag.is_empty();
+        let ranges = self.ask.ranges_of(facts).filter(|ranges| can_join || ranges.count() == 1);
+        Plan::of(facts, verdict, ranges, boundary)
     }
 
     /// A manifest, or a part of it.
@@ -357,7 +369,7 @@ impl Reader<'_> {
                 _ => None,
             };
             if let Some(wanted) = wanted.filter(|wanted| wanted.start < wanted.end) {
-                let source = self.source(&found.facts);
+                let source = self.source(&found);
                 let (body, notes) = match opened {
                     Some((range, body)) if range == wanted => (body, None),
                     _ => match source.open(wanted.clone()).await {
@@ -392,13 +404,15 @@ impl Reader<'_> {
         Ok(Given::answer(answer))
     }
 
-    fn source(&self, facts: &Facts) -> Source {
+    fn source(&self, found: &Found) -> Source {
+        let facts = &found.facts;
         Source {
             remote: Arc::clone(&self.route.remote),
             key: Arc::from(self.key),
             metrics: self.context.metrics.clone(),
             etag: Arc::from(facts.remote_etag.as_str()),
             length: facts.length,
+            last_modified: found.object.last_modified,
             // Another Swift answers each range of a large object with a look at its manifest.
             room: (self.side == Side::S3).then(|| self.context.reads.room.clone()),
         }

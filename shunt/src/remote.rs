@@ -31,6 +31,9 @@ pub enum Failure {
     /// Swift did not say whether the client may have it.
     #[error("Swift does not tell who may read it: {0}")]
     Swift(#[source] BoxError),
+    /// What should hold the objects is missing.
+    #[error("the bucket or container is missing, or cannot be asked for")]
+    NoPlace,
     /// The object was replaced while it was looked at, again and again.
     #[error("the object is being replaced on the remote")]
     Changing,
@@ -96,7 +99,7 @@ impl Failure {
                 Some(error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER))
             }
             Self::Changing => Some(DEFAULT_RETRY_AFTER),
-            Self::Store(_) | Self::TimedOut | Self::Swift(_) => None,
+            Self::Store(_) | Self::TimedOut | Self::Swift(_) | Self::NoPlace => None,
         }
     }
 
@@ -145,6 +148,7 @@ mod tests {
             (Failure::Resting(Duration::from_millis(0)), 503, Some("1")),
             (Failure::Changing, 503, Some("5")),
             (Failure::TimedOut, 502, None),
+            (Failure::NoPlace, 502, None),
         ];
         for (failure, status, retry_after) in table {
             let response = failure.response();

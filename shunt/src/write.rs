@@ -49,7 +49,7 @@ fn unavailable(route: &Route, failure: &Failure, left: &str) -> Response {
     let after = match failure {
         Failure::Resting(pause) => *pause,
         Failure::Store(error) => error.retry_after().unwrap_or(RETRY_AFTER),
-        Failure::TimedOut | Failure::Changing | Failure::Swift(_) => RETRY_AFTER,
+        Failure::TimedOut | Failure::NoPlace | Failure::Changing | Failure::Swift(_) => RETRY_AFTER,
     };
     let message = format!("the remote store of this container cannot be used at the moment; {left}\n");
     let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, message);

@@ -69,9 +69,11 @@ pub(crate) struct SwiftStore {
 
 #[async_trait]
 impl ObjectStore for SwiftStore {
-    /// The ETag of a large object is that of its segments, without quotes.
+    /// The ETag of a large object is that of its segments, without quotes. The length is 0 where the cluster gives none, as of a very
+    /// long dynamic large object; [`Self::look`] refuses that.
     async fn head(&self, key: &str) -> Result<Option<RemoteObject>, StoreError> {
-        Ok(self.look(key).await?.map(|(object, _)| object))
+        let answer = self.found(&object_call("head", Method::HEAD, key)?).await?;
+        Ok(answer.map(|answer| remote_object(answer.headers())))
     }
 
     /// [`ErrorKind::NotFound`] with the code `ContainerMissing` when there is no container for it.
@@ -172,7 +174,10 @@ impl ObjectStore for SwiftStore {
     async fn look(&self, key: &str) -> Result<Option<(RemoteObject, AnswerNotes)>, StoreError> {
         let call = object_call("head", Method::HEAD, key)?;
         let Some(answer) = self.found(&call).await? else { return Ok(None) };
-        Ok(Some((remote_object(answer.headers()), notes(answer.headers()))))
+        let headers = answer.headers();
+        // Whoever hands the object on would take it for an empty one.
+        content_length(&call, headers)?;
+        Ok(Some((remote_object(headers), notes(headers))))
     }
 
     async fn read(
@@ -303,6 +308,13 @@ fn notes(headers: &HeaderMap) -> AnswerNotes {
     AnswerNotes { restore: None, request_ids: ids.into_iter().filter_map(value).collect() }
 }
 
+fn content_length(call: &Call, headers: &HeaderMap) -> Result<u64, StoreError> {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .ok_or_else(|| unreadable(call, "expected a Content-Length, got none"))
+}
+
 /// An object whose head has come.
 fn opened(
     call: &Call,
@@ -313,11 +325,7 @@ fn opened(
     let mut object = remote_object(&parts.headers);
     // A content without a length (that of a very long dynamic large object) ends when its connection does, which
     // looks the same as a fault.
-    let content_length = parts
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
-        .ok_or_else(|| unreadable(call, "expected a Content-Length, got none"))?;
+    let content_length = content_length(call, &parts.headers)?;
     if let Some(range) = range {
         let answered = parts.headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
         let (first, whole) = answered

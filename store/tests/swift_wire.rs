@@ -359,3 +359,33 @@ fn settings_and_stores_show_no_secret() {
     let text = format!("{:?}", settings("http://h/auth", SwiftAuth::V1));
     assert!(!text.contains(SECRET), "{text}");
 }
+
+#[tokio::test]
+async fn an_object_of_unknown_length_is_not_taken_for_an_empty_one() {
+    let server =
+        raw_head(b"HTTP/1.1 200 OK\r\nX-Object-Manifest: c/segments\r\nConnection: close\r\n\r\n").await;
+    let store = swift::open(&settings(&format!("{server}/auth"), SwiftAuth::V1)).await.unwrap();
+    let error = store.look("c/o").await.unwrap_err();
+    assert!(error.to_string().contains("Content-Length"), "{error}");
+    assert_eq!(store.head("c/o").await.unwrap().unwrap().length, 0);
+}
+
+/// A server that lets everybody in and answers all else with these very bytes.
+async fn raw_head(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let login = format!(
+        "HTTP/1.1 200 OK\r\nX-Storage-Url: {url}/v1/AUTH_a\r\nX-Auth-Token: {TOKEN}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let is_login = request.starts_with(b"GET /auth");
+            stream.write_all(if is_login { login.as_bytes() } else { answer }).await.unwrap();
+        }
+    });
+    url
+}

@@ -173,5 +173,36 @@ fn the_clusters_own_limit_is_learnt_from_its_refusal() {
 fn all_listings_together_are_bounded_and_the_largest_gets_its_turn() {
     assert_eq!(super::Listings::weight(0), 1);
     assert_eq!(super::Listings::weight(10_000), 10_000);
-    assert_eq!(usize::try_from(super::Listings::weight(usize::MAX)).unwrap(), super::MAX_LINES);
+    let largest = usize::try_from(super::Listings::weight(usize::MAX)).unwrap();
+    assert_eq!(largest, super::MAX_LINES_OF_REMOTE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_remote_leaves_room_for_the_listings_of_others() {
+    let listings = super::Listings::new(std::time::Duration::from_secs(50));
+    let mut slow = Vec::new();
+    while let Some(held) = listings.place("slow", 10_000).await {
+        slow.push(held);
+        assert!(slow.len() < 100, "no bound");
+    }
+    let other = listings.place("quick", 10_000).await;
+    assert!(other.is_some(), "{} listings of a slow remote take all places", slow.len());
+    // Its own share is free again with the end of one of its listings.
+    slow.pop();
+    assert!(listings.place("slow", 10_000).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_without_a_place_is_given_up_and_pages_on_their_way_keep_what_they_take() {
+    let listings = super::Listings::new(std::time::Duration::from_secs(50));
+    let mut sent = Vec::new();
+    while let Some(held) = listings.place("s3", 10_000).await {
+        sent.push(held.written(8_000));
+        assert!(sent.len() < 100, "no bound");
+    }
+    // 2,000 places each, and the last one found less than it needed.
+    assert_eq!(sent.len(), 16);
+    assert!(listings.place("s3", 8_000).await.is_some());
+    sent.clear();
+    assert!(listings.place("s3", 20_000).await.is_some());
 }

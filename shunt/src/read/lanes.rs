@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use swift_s3_store::BoxError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{Reading, Source};
 
@@ -54,7 +54,8 @@ pub(super) struct Lanes {
     /// Where the next piece begins.
     next: u64,
     end: u64,
-    coming: FuturesOrdered<BoxFuture<'static, Result<Piece, BoxError>>>,
+    /// Each in a task of its own: the time that a client pauses is not the remote's.
+    coming: FuturesOrdered<AbortOnDropHandle<Result<Piece, BoxError>>>,
     /// Being handed out.
     current: Option<Piece>,
 }
@@ -94,13 +95,13 @@ impl Lanes {
         let range = self.next..self.end.min(self.next.saturating_add(PIECE_BYTES));
         self.next = range.end;
         let mut reading = Reading::new(self.source.clone(), range, None);
-        self.coming.push_back(Box::pin(async move {
+        self.coming.push_back(AbortOnDropHandle::new(tokio::spawn(async move {
             let mut piece = VecDeque::new();
             while let Some(bytes) = reading.next().await? {
                 piece.push_back(bytes);
             }
             Ok((piece, permit))
-        }));
+        })));
     }
 
     /// The next bytes, never empty; `None` at the end.
@@ -120,7 +121,7 @@ impl Lanes {
                 self.send_for_piece(permit);
             }
             match self.coming.next().await {
-                Some(piece) => self.current = Some(piece?),
+                Some(piece) => self.current = Some(piece??),
                 None => return Ok(None),
             }
         }

@@ -4,12 +4,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use swift_s3_store::{AnswerNotes, Body, BoxError, GetObject, RemoteObject, RemoteStore, StoreError};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::lanes::{self, Lanes, Room};
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub(super) struct Source {
     pub(super) etag: Arc<str>,
     /// Bytes of the whole object.
     pub(super) length: u64,
+    /// When the remote stored it.
+    pub(super) last_modified: Option<SystemTime>,
     /// Where what is read ahead finds room; `None` where one connection is all there is to be.
     pub(super) room: Option<Room>,
 }
@@ -80,7 +83,22 @@ impl Source {
     }
 
     fn is_same(&self, object: &RemoteObject) -> bool {
-        object.etag == *self.etag && object.length == self.length
+        let times = self.last_modified.zip(object.last_modified);
+        object.etag == *self.etag
+            && object.length == self.length
+            && times.is_none_or(|(then, now)| then == now)
+    }
+
+    /// Whether pieces of several answers are known to be of one object.
+    fn can_join(&self) -> bool {
+        !self.etag.is_empty()
+    }
+
+    /// As [`Self::open`], in a task of its own: the client may pause, and its time is not the remote's.
+    async fn open_apart(&self, range: Range<u64>) -> Result<(Body, AnswerNotes), OpenError> {
+        let source = self.clone();
+        let opening = AbortOnDropHandle::new(tokio::spawn(async move { source.open(range).await }));
+        opening.await.unwrap_or(Err(OpenError::Failed(Failure::TimedOut)))
     }
 }
 
@@ -146,7 +164,7 @@ impl Reading {
                 continue;
             }
             let Some(body) = &mut self.body else {
-                self.body = Some(self.source.open(self.at..self.end).await?.0);
+                self.body = Some(self.source.open_apart(self.at..self.end).await?.0);
                 self.since = self.at;
                 continue;
             };
@@ -169,7 +187,9 @@ impl Reading {
     /// Goes over to several connections, if the one is slow; looks at it once for each window.
     fn widened(&mut self) -> bool {
         let bytes = self.at.saturating_sub(self.pace.from);
-        let Some(room) = self.source.room.as_ref().filter(|_| bytes >= lanes::WINDOW_BYTES) else {
+        let Some(room) =
+            self.source.room.as_ref().filter(|_| bytes >= lanes::WINDOW_BYTES && self.source.can_join())
+        else {
             return false;
         };
         let pace = std::mem::replace(&mut self.pace, Pace::new(self.at));
@@ -207,7 +227,7 @@ impl Reading {
             self.resumes += 1;
             let source = &self.source;
             tracing::debug!(key = %source.key, at = self.at, error = %fault, "a content broke");
-            if self.fruitless > MAX_FRUITLESS || self.resumes > MAX_RESUMES {
+            if !source.can_join() || self.fruitless > MAX_FRUITLESS || self.resumes > MAX_RESUMES {
                 tracing::warn!(remote = source.remote.label, key = %source.key, at = self.at, error = %fault,
                     "a content broke and cannot be taken up again");
                 return Err(ReadFault::GivenUp(self.resumes).into());
@@ -215,7 +235,7 @@ impl Reading {
             let pause =
                 FIRST_PAUSE.saturating_mul(1 << self.fruitless.saturating_sub(1).min(8)).min(LAST_PAUSE);
             tokio::time::sleep(pause).await;
-            match source.open(self.at..self.end).await {
+            match source.open_apart(self.at..self.end).await {
                 Ok((body, _)) => {
                     source.metrics.resumed.inc();
                     self.body = Some(body);
