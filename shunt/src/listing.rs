@@ -294,10 +294,17 @@ fn vary_by_accept(headers: &mut HeaderMap) {
 
 /// The remote failed, and a page without its names would be taken for the whole truth.
 fn failed(local: &HeaderMap, failure: &gather::Failure) -> Response {
-    let mut response = text(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the remote store of this container cannot be listed at the moment, and without it the listing is not complete\n",
-    );
+    let mut response = match failure {
+        // Another try would cost the same.
+        gather::Failure::Costly => text(
+            StatusCode::BAD_REQUEST,
+            "the remote store would have to list too much for this page: ask with a longer prefix, closer markers, or without reverse or path\n",
+        ),
+        _ => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the remote store of this container cannot be listed at the moment, and without it the listing is not complete\n",
+        ),
+    };
     let headers = response.headers_mut();
     for (name, value) in local {
         let is_kept = matches!(name.as_str(), "x-trans-id" | "x-openstack-request-id")

@@ -11,7 +11,7 @@ use swift_s3_store::{ErrorKind, StoreError};
 use tokio::time::{Instant, timeout_at};
 
 use super::params::Params;
-use super::remote::{Pages, walk};
+use super::remote::{Pages, WalkError, walk};
 use super::rows::{LocalRow, RemoteRow};
 use super::{LocalPage, merge};
 use crate::Response;
@@ -24,6 +24,8 @@ pub(super) enum Failure {
     Resting(Duration),
     /// It took too long.
     TimedOut,
+    /// It can only be asked in a way that takes too many requests.
+    Costly,
     /// It refused, or broke off.
     Store(StoreError),
 }
@@ -34,6 +36,7 @@ impl Failure {
         match self {
             Self::Resting(_) => "resting",
             Self::TimedOut => "unavailable",
+            Self::Costly => "costly",
             Self::Store(error) => error.kind().as_str(),
         }
     }
@@ -42,7 +45,7 @@ impl Failure {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Resting(pause) => Some(*pause),
-            Self::TimedOut => None,
+            Self::TimedOut | Self::Costly => None,
             Self::Store(error) => error.retry_after(),
         }
     }
@@ -53,6 +56,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Resting(_) => formatter.write_str("it failed a moment ago and is left alone"),
             Self::TimedOut => formatter.write_str("it did not list the page in time"),
+            Self::Costly => formatter.write_str("the page takes too many requests"),
             Self::Store(error) => error.fmt(formatter),
         }
     }
@@ -122,8 +126,9 @@ impl<'a> Remote<'a> {
     async fn read(&mut self) {
         match timeout_at(self.deadline, self.pages.next()).await {
             Ok(Some(Ok(rows))) => self.rows.extend(rows),
-            Ok(Some(Err(error))) if self.is_unborn(&error) => self.end = Some(None),
-            Ok(Some(Err(error))) => self.end = Some(Some(Failure::Store(error))),
+            Ok(Some(Err(WalkError::Store(error)))) if self.is_unborn(&error) => self.end = Some(None),
+            Ok(Some(Err(WalkError::Store(error)))) => self.end = Some(Some(Failure::Store(error))),
+            Ok(Some(Err(WalkError::Costly))) => self.end = Some(Some(Failure::Costly)),
             Ok(None) => self.end = Some(None),
             Err(_) => self.end = Some(Some(Failure::TimedOut)),
         }

@@ -22,7 +22,18 @@ use swift::SwiftWalk;
 const MAX_NAME_BYTES: usize = 1024;
 
 /// Lines in their order, some at a time, none of them empty; ends behind the last line or the first failure.
-pub(super) type Pages = BoxStream<'static, Result<Vec<RemoteRow>, StoreError>>;
+pub(super) type Pages = BoxStream<'static, Result<Vec<RemoteRow>, WalkError>>;
+
+/// A walk that did not reach its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WalkError {
+    /// The remote refused, or broke off.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It would take more requests than one page is worth.
+    #[error("the page takes too many requests")]
+    Costly,
+}
 
 /// Begins to list what `store` holds for the container of `keys`. `limit` is how many lines are wanted: no promise that no more
 /// come, but it bounds what is held here.

@@ -10,7 +10,7 @@ use swift_s3_store::{
 };
 
 use super::folders::{LAST_CHARACTER, Leap, may_hold_companions};
-use super::{Pages, is_possible};
+use super::{Pages, WalkError, is_possible};
 use crate::listing::params::{Level, Place};
 use crate::listing::rows::RemoteRow;
 
@@ -19,6 +19,12 @@ const MAX_PAGE: usize = 1000;
 
 /// Requests in flight that ask whether an object is named as a folder.
 const HEADS_AT_ONCE: usize = 16;
+
+/// Pages of the bucket that one listing may take: a reverse one takes all that lie between its bounds.
+const MAX_PAGES: usize = 500;
+
+/// Folders that one listing may ask for.
+const MAX_HEADS: usize = 5_000;
 
 /// See the module.
 pub(super) struct S3Walk {
@@ -34,6 +40,9 @@ pub(super) struct S3Walk {
     origin: EntryStart,
     /// The server makes wrong folders, so it is asked for none.
     makes_own_folders: bool,
+    /// Requests so far.
+    pages_read: usize,
+    heads: usize,
 }
 
 enum Step {
@@ -67,6 +76,8 @@ impl S3Walk {
             last: None,
             origin: EntryStart::First,
             makes_own_folders: false,
+            pages_read: 0,
+            heads: 0,
         }
     }
 
@@ -79,6 +90,9 @@ impl S3Walk {
                 }
                 let rows = match std::mem::replace(&mut walk.step, Step::Over) {
                     Step::Begin => walk.begin().await?,
+                    Step::Page(_) if walk.pages_read >= MAX_PAGES || walk.heads >= MAX_HEADS => {
+                        return Err(WalkError::Costly);
+                    }
                     Step::Page(from) => walk.page(from).await?,
                     Step::Over => return Ok(None),
                 };
@@ -165,6 +179,8 @@ impl S3Walk {
             };
             shown.push(entry);
         }
+        self.pages_read += 1;
+        self.heads += shown.iter().filter(|candidate| matches!(candidate, Candidate::Asked(_))).count();
         let shown = self.ask(shown).await?;
         let rows = self.rows(shown);
         self.step = match next {

@@ -16,7 +16,7 @@ use swift_s3_store::{
     PutObject, PutReceipt, RemoteObject, RequestCounts, StoreError, SwiftAccount,
 };
 
-use super::walk;
+use super::{WalkError, walk};
 use crate::listing::model::{self, ModelRow};
 use crate::listing::params::Params;
 use crate::listing::tests::{name, names, params};
@@ -283,4 +283,29 @@ fn thousands_of_companions_do_not_stall_a_page() {
     let (rows, _) = listed_keys(without, keys, USUAL, &query("delimiter=/"));
     let texts: Vec<&str> = rows.iter().map(|(text, _)| text.as_str()).collect();
     assert_eq!(texts, ["-", "a/", "z"]);
+}
+
+#[test]
+fn a_page_that_takes_too_many_requests_is_given_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let listed = |count: usize, text: &str, habits: Habits| {
+        let keys = KeyMapping::new("AUTH_a", "c", None);
+        let stored = (0..count).map(|number| keys.object_key(&format!("{number:06}/x"))).collect();
+        let store = Arc::new(Bucket { keys: stored, habits, pages: AtomicUsize::new(0) });
+        let pages = walk(Arc::<Bucket>::clone(&store), keys, query(text).level(), 100);
+        let answer = runtime.block_on(pages.try_collect::<Vec<_>>());
+        (answer, store.pages.load(Ordering::Relaxed))
+    };
+    let small = Habits { page_keys: 2, ..USUAL };
+    let (answer, _) = listed(900, "reverse=true", small);
+    assert_eq!(answer.unwrap().len(), 1);
+    let (answer, pages) = listed(1_100, "reverse=true", small);
+    assert!(matches!(answer, Err(WalkError::Costly)), "{answer:?}");
+    assert!(pages <= 500, "{pages}");
+    // Each of them might be an object.
+    let (answer, _) = listed(4_000, "path=", USUAL);
+    assert!(answer.unwrap().is_empty());
+    let (answer, pages) = listed(20_000, "path=", USUAL);
+    assert!(matches!(answer, Err(WalkError::Costly)), "{answer:?}");
+    assert!(pages <= 60, "{pages}");
 }
