@@ -381,10 +381,11 @@ async fn raw_head(answer: &'static [u8]) -> String {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
+                let Ok(byte) = stream.read_u8().await else { break };
+                request.push(byte);
             }
             let is_login = request.starts_with(b"GET /auth");
-            stream.write_all(if is_login { login.as_bytes() } else { answer }).await.unwrap();
+            let _ = stream.write_all(if is_login { login.as_bytes() } else { answer }).await;
         }
     });
     url
