@@ -33,6 +33,9 @@ use shaped_body::{Body, Shape, full, shaped};
 /// Requests that are remembered; later ones are only counted.
 const REMEMBERED: usize = 100_000;
 
+/// Tries to find a port that stays free.
+const START_TRIES: usize = 5;
+
 /// What the network as a whole does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Network {
@@ -98,6 +101,16 @@ impl FaultProxy {
 
     /// Starts on a given address, at a port of its choice: a stand-in for a Swift server must have its node's address.
     pub async fn start_at(ip: IpAddr, upstream: SocketAddr) -> Result<Self> {
+        // Somebody else may take a free port before it is bound here.
+        for _ in 1..START_TRIES {
+            if let Ok(started) = Self::try_start_at(ip, upstream).await {
+                return Ok(started);
+            }
+        }
+        Self::try_start_at(ip, upstream).await
+    }
+
+    async fn try_start_at(ip: IpAddr, upstream: SocketAddr) -> Result<Self> {
         let address = SocketAddr::new(ip, free_port(ip)?);
         // No pool: a connection that the server closed meanwhile would be a fault that nobody asked for.
         let client = Client::builder(TokioExecutor::new())
