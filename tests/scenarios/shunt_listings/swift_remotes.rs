@@ -94,6 +94,17 @@ async fn a_remote_container_that_is_gone_is_an_error_and_not_empty() -> Result<(
 }
 
 #[tokio::test]
+async fn of_a_remote_container_that_is_missing_nothing_is_known_to_be_gone() -> Result<()> {
+    let pair = Pair::start().await?;
+    pair.remote.swift.delete_container("copies").await?.success()?;
+    assert_eq!(pair.client.get_object("c", "o").await?.status, 502);
+    assert_eq!(pair.client.head_object("c", "o").await?.status, 502);
+    pair.remote.swift.put_container("copies").await?;
+    assert_eq!(pair.client.get_object("c", "o").await?.status, 404);
+    Ok(())
+}
+
+#[tokio::test]
 async fn where_all_containers_are_mapped_one_without_copies_is_listed() -> Result<()> {
     let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
     let remote = SwiftRemote::on(REMOTE_CLUSTER.get().await?).await?;

@@ -6,9 +6,11 @@ use anyhow::{Context, Result, ensure};
 use swift_s3_tests::fault_proxy::{Fault, Network, Rule};
 use swift_s3_tests::operation::Operation;
 use swift_s3_tests::s3_servers::S3ServerKind;
+use swift_s3_tests::site::Site;
 use swift_s3_tests::wait;
 
 use super::{Reads, content, expect, figure};
+use crate::CLUSTER;
 
 const LENGTH: usize = 300_000;
 
@@ -211,5 +213,25 @@ async fn a_big_content_of_a_slow_remote_comes_over_several_connections() -> Resu
     ensure!(answer.body == content, "{} bytes, or others", answer.body.len());
     let asked = reads.site.faults.requests().of(Operation::Get);
     ensure!(asked >= 6, "{asked} requests");
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_a_bucket_that_is_missing_nothing_is_known_to_be_gone() -> Result<()> {
+    let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
+    let mapping = site.mapping("c").set("aws_bucket", "removed-by-mistake");
+    let reads = Reads::with(site, mapping).await?;
+    let headers: [&[(&str, &str)]; 2] = [&[], &[("If-None-Match", "*")]];
+    for (method, headers) in [("GET", headers[0]), ("GET", headers[1]), ("HEAD", headers[0])] {
+        expect(&reads.ask(method, "o", headers).await?, 502)?;
+    }
+    // One that is there is asked for once, and not for each object.
+    let reads = Reads::on(S3ServerKind::Memory).await?;
+    reads.site.faults.forget();
+    for name in ["o", "p", "q"] {
+        expect(&reads.ask("HEAD", name, &[]).await?, 404)?;
+    }
+    let asked = reads.site.faults.requests();
+    ensure!(asked.of(Operation::List) == 1 && asked.total() == 4, "{asked}");
     Ok(())
 }

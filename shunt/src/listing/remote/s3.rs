@@ -66,6 +66,8 @@ enum Shown {
 impl S3Walk {
     pub(super) fn new(store: Arc<dyn ObjectStore>, keys: KeyMapping, level: Level, limit: usize) -> Self {
         let level = Level { reverse: false, ..level };
+        // Some servers look at the first character of a delimiter only, and then hide what follows a start that ends with it.
+        let makes_own_folders = level.delimiter.as_deref().is_some_and(|text| text.chars().nth(1).is_some());
         Self {
             store,
             keys,
@@ -75,7 +77,7 @@ impl S3Walk {
             leap: Leap::default(),
             last: None,
             origin: EntryStart::First,
-            makes_own_folders: false,
+            makes_own_folders,
             pages_read: 0,
             heads: 0,
         }
