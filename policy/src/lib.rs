@@ -58,7 +58,9 @@ pub use metadata_mapping::{
 };
 pub use metric_name::statsd_name;
 pub use remote::{Addressing, ArchivedMetadata, Remote, S3Remote, SwiftAuth, SwiftRemote};
-pub use restored::{RESTORED_HEADER, SHUNT_BYPASS_HEADER, restore_timestamp, restored_at};
+pub use restored::{
+    RESTORED_HEADER, SHUNT_BYPASS_HEADER, restore_timestamp, restored_at, restored_from, restored_mark,
+};
 pub use secret::{CredentialSource, Secret, SecretSource};
 pub use segments::holds_segments;
 pub use selection::SelectionCriteria;

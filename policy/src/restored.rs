@@ -18,7 +18,7 @@ use crate::timestamp::Timestamp;
 /// The header that makes a shunt pass a request on untouched, whatever its value, if it has one. In lower case.
 pub const SHUNT_BYPASS_HEADER: &str = "x-cloud-sync-shunt-bypass";
 
-/// The system metadata of a restored object: when it was restored, in whole seconds since the epoch. In lower case.
+/// The system metadata of a restored object, see [`restored_mark`]. In lower case.
 pub const RESTORED_HEADER: &str = "x-object-sysmeta-s3-sync-restored";
 
 /// Without a tombstone, what is restored is dated this long ago at least. A remote whose clock is ahead must not win over what users write
@@ -48,11 +48,27 @@ pub fn restore_timestamp(
     }
 }
 
+/// The value of [`RESTORED_HEADER`]: when the object was restored, in whole seconds since the epoch, and after a blank the ETag of the remote
+/// copy that it was made from, if that is one word and not empty.
+#[must_use]
+pub fn restored_mark(seconds: u64, remote_etag: &str) -> String {
+    if remote_etag.is_empty() || !remote_etag.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return seconds.to_string();
+    }
+    format!("{seconds} {remote_etag}")
+}
+
+/// The ETag of the remote copy that an object was made from, by the value of its [`RESTORED_HEADER`], if that tells.
+#[must_use]
+pub fn restored_from(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok()?.split_ascii_whitespace().nth(1)
+}
+
 /// When an object was restored, by the value of its [`RESTORED_HEADER`]; `None` when that is not a time. A time in the future counts
 /// as `now`, so that nobody waits longer than from now on.
 #[must_use]
 pub fn restored_at(value: &[u8], now: Timestamp) -> Option<Timestamp> {
-    let seconds: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+    let seconds: u64 = std::str::from_utf8(value).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
     let restored = Timestamp::default().plus(Duration::from_secs(seconds));
     Some(restored.min(now.with_offset(0)))
 }
@@ -89,6 +105,12 @@ mod tests {
         assert_eq!(restored_at(b"1000", NOW), Some(at(1_000, 0)));
         assert_eq!(restored_at(b" 1000 ", NOW), Some(at(1_000, 0)));
         assert_eq!(restored_at(b"99999999999999", NOW), Some(NOW), "nobody waits for the end of time");
+        assert_eq!(restored_at(restored_mark(1_000, "e-2").as_bytes(), NOW), Some(at(1_000, 0)));
+        assert_eq!(restored_from(restored_mark(1_000, "e-2").as_bytes()), Some("e-2"));
+        for etag in ["", "two words", "\u{e9}", "line\n"] {
+            assert_eq!(restored_mark(1_000, etag), "1000");
+        }
+        assert_eq!(restored_from(b"1000"), None);
         for nonsense in [&b""[..], b"soon", b"-1", b"1.5", b"\xff"] {
             assert_eq!(restored_at(nonsense, NOW), None);
         }

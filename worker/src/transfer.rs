@@ -33,6 +33,8 @@ use crate::swift::container_server::ContainerServers;
 use crate::swift::local_objects::{LocalError, LocalHead, LocalObjects, Newest, ObjectName};
 use crate::swift::topology::SwiftTopology;
 
+use restored::Origin;
+
 pub(crate) use archive::{CarriedLarge, CarriedSegment};
 
 /// A passing fault of the remote is tried again right here this often, before the row is given up for now.
@@ -361,10 +363,15 @@ impl Transfer {
         if row.deleted {
             return self.delete(route, row, hint).await;
         }
-        if let Some(at) = self.was_restored(route, row).await? {
-            return Ok(Done::plain(Outcome::Restored(at)));
-        }
+        let hint = match self.origin(route, row).await? {
+            Origin::Written => hint,
+            Origin::Restored => &Hint::Unknown,
+            Origin::Settled(outcome) => return Ok(Done::plain(outcome)),
+        };
         match self.copy(route, row, hint).await {
+            Err(Trouble::Row(failure)) if failure.reason == Reason::Restored => {
+                Ok(Done::plain(Outcome::Superseded))
+            }
             Err(Trouble::Row(failure))
                 if failure.reason == Reason::LocalMissing && self.was_deleted_since(route, row).await =>
             {

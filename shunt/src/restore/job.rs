@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::BodyExt as _;
 use swift_s3_policy::large_object::{ManifestError, ObjectEntry, companion_of_pieces, dlo_source, rebuild};
 use swift_s3_policy::{
-    KeyMapping, Mapping, RESTORED_HEADER, SHUNT_BYPASS_HEADER, Timestamp, restore_timestamp,
+    KeyMapping, Mapping, RESTORED_HEADER, SHUNT_BYPASS_HEADER, Timestamp, restore_timestamp, restored_mark,
 };
 use swift_s3_store::{GetObject, ObjectStore, RemoteObject, StoreError};
 use tokio::sync::mpsc;
@@ -173,6 +173,10 @@ impl Job {
             Local::Absent { tombstone } => restore_timestamp(tombstone, self.modified(), now)
                 .ok_or(GivenUp::Superseded("a user deleted the object"))?,
         };
+        // The tombstone may be that of a newer write, archived since the content began to be read: then the remote has that one already.
+        if !self.is_unchanged().await? {
+            return Err(GivenUp::Superseded("the remote copy changed meanwhile"));
+        }
         let plan = match &shape {
             Shape::Plain => Plan::default(),
             Shape::Static | Shape::Dynamic(_) => self.plan_large(&shape, on_swift).await?,
@@ -189,6 +193,12 @@ impl Job {
             self.undo_if_changed(&path, timestamp).await?;
         }
         Ok(self.remote.length)
+    }
+
+    /// Whether the remote has what the client gets, and nothing else.
+    async fn is_unchanged(&self) -> Result<bool, GivenUp> {
+        let found = self.store.head(&self.key()).await?;
+        Ok(found.is_some_and(|found| is_same(&found, &self.remote)))
     }
 
     fn modified(&self) -> Option<Timestamp> {
@@ -368,6 +378,8 @@ impl Job {
         now: Timestamp,
     ) -> Result<(), GivenUp> {
         let mut all = self.dated(timestamp, now);
+        // The worker must know which remote copy it may replace.
+        all.insert(RESTORED, text(&restored_mark(seconds(now), &self.remote.etag)));
         all.extend(headers);
         let answer = match object {
             Object::Content => {
@@ -401,11 +413,9 @@ impl Job {
     /// Takes the restored object away again when the remote copy changed while it was written: somebody gave that other metadata through
     /// the shunt, and what is here would win over it. A user's write since is newer and stays.
     async fn undo_if_changed(&self, path: &str, timestamp: Timestamp) -> Result<(), GivenUp> {
+        // If the remote has nothing any more, what was restored is the only copy.
         let Some(found) = self.store.head(&self.key()).await? else { return Ok(()) };
-        let unchanged = found.etag == self.remote.etag
-            && found.length == self.remote.length
-            && found.metadata == self.remote.metadata;
-        if unchanged {
+        if is_same(&found, &self.remote) {
             return Ok(());
         }
         let mut headers = HeaderMap::new();
@@ -584,6 +594,14 @@ fn insert_etag(headers: &mut HeaderMap, etag: &str) -> Result<(), GivenUp> {
     let value = HeaderValue::from_str(etag).map_err(|_| Unfit::Metadata)?;
     headers.insert(header::ETAG, value);
     Ok(())
+}
+
+/// Whether two answers tell of one and the same remote copy.
+fn is_same(one: &RemoteObject, other: &RemoteObject) -> bool {
+    one.etag == other.etag
+        && one.length == other.length
+        && one.last_modified == other.last_modified
+        && one.metadata == other.metadata
 }
 
 fn is_md5(etag: &str) -> bool {

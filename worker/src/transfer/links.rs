@@ -7,6 +7,7 @@
 use percent_encoding::percent_decode;
 use swift_s3_policy::Timestamp;
 
+use super::restored::was_restored_since;
 use super::{Route, Transfer, Trouble, object_name};
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
@@ -27,6 +28,7 @@ impl Transfer {
     /// Opens the row's object, or what it leads to if it is a link. The times are those of the row's object.
     pub(super) async fn open_object(&self, route: &Route, row: &Row) -> Result<LocalObject, Trouble> {
         let object = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
+        refuse_restored_since(row, &object.head)?;
         if object.head.kind != LocalKind::Symlink {
             return Ok(object);
         }
@@ -40,6 +42,7 @@ impl Transfer {
     /// The headers of the row's object, or of what it leads to if it is a link. The times are those of the row's object.
     pub(super) async fn head_object(&self, route: &Route, row: &Row) -> Result<LocalHead, Trouble> {
         let head = self.local.head(&object_name(route, row), row.timestamps.metadata).await?;
+        refuse_restored_since(row, &head)?;
         if head.kind != LocalKind::Symlink {
             return Ok(head);
         }
@@ -72,6 +75,14 @@ impl Target {
     fn name(&self, policy_index: u32) -> ObjectName<'_> {
         ObjectName { account: &self.account, container: &self.container, object: &self.object, policy_index }
     }
+}
+
+/// What was restored since the row was written is judged by its own row.
+fn refuse_restored_since(row: &Row, head: &LocalHead) -> Result<(), Trouble> {
+    if was_restored_since(row, head) {
+        return Err(Trouble::Row(Failure::new(Reason::Restored, "the object was restored since")));
+    }
+    Ok(())
 }
 
 fn failure(message: String) -> Trouble {

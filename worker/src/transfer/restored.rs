@@ -1,27 +1,96 @@
-//! Objects that a shunt wrote back stay for `copy_after` from then on, whatever their timestamp says.
+//! Objects that a shunt wrote back: they stay for `copy_after` from then on, whatever their timestamp says, and are no news for the remote.
 
-use swift_s3_policy::{Mapping, RESTORED_HEADER, Timestamp, restored_at};
+use swift_s3_policy::{Mapping, RESTORED_HEADER, Timestamp, restored_at, restored_from, same_meaning};
+use swift_s3_store::{ErrorKind, RemoteObject};
 
-use super::{Route, Transfer, Trouble, object_name};
+use super::{Outcome, Route, Transfer, Trouble, object_name, remote_metadata};
 use crate::feed::now;
+use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
+use crate::swift::local_objects::{LocalHead, LocalKind};
+
+/// What is known of a row's object before it is carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A user wrote it, or something newer has a row of its own.
+    Written,
+    /// It was restored, and nothing is to be done: this is the outcome.
+    Settled(Outcome),
+    /// It was restored, and the remote has nothing, or the very copy that it was made from.
+    Restored,
+}
 
 impl Transfer {
-    /// When the object was restored, if it must not be archived yet for that reason.
+    /// Tells whether the row's object was restored. What was restored never goes over another copy on the remote: that is newer, whatever
+    /// the timestamps say.
     ///
     /// Restored objects have timestamps with an offset, so other rows cost nothing here. The object servers are asked and not a proxy,
     /// which may keep system metadata to itself.
-    pub(super) async fn was_restored(&self, route: &Route, row: &Row) -> Result<Option<Timestamp>, Trouble> {
-        if !may_wait(&route.mapping, row.timestamps.metadata) {
-            return Ok(None);
+    ///
+    /// # Errors
+    /// Also when the remote has another object than the one that was restored.
+    pub(super) async fn origin(&self, route: &Route, row: &Row) -> Result<Origin, Trouble> {
+        if row.timestamps.data.offset() == 0 {
+            return Ok(Origin::Written);
         }
         let newest = self.local.newest(&object_name(route, row)).await?;
         // Something newer has a row of its own; what nobody can tell is for the archiver's own questions to find out.
-        let found = newest.found.filter(|found| found.timestamp == row.timestamps.metadata);
+        let Some(found) = newest.found.filter(|found| found.timestamp == row.timestamps.metadata) else {
+            return Ok(Origin::Written);
+        };
+        let Some(mark) = found.header(RESTORED_HEADER) else { return Ok(Origin::Written) };
         let now = now();
-        let restored = found.and_then(|found| restored_at(found.header(RESTORED_HEADER)?, now));
-        Ok(restored.filter(|restored| restored.plus(route.mapping.copy_after) > now))
+        if let Some(at) = restored_at(mark, now)
+            && may_wait(&route.mapping, row.timestamps.metadata)
+            && at.plus(route.mapping.copy_after) > now
+        {
+            return Ok(Origin::Settled(Outcome::Restored(at)));
+        }
+        let key = route.keys.object_key(&row.name);
+        let remote = match route.store.head(&key).await {
+            Ok(remote) => remote,
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                let message =
+                    "the object was restored, and the remote does not tell whether it has a newer one";
+                return Err(Trouble::Row(Failure::new(Reason::RemoteDenied, message)));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(remote) = remote else { return Ok(Origin::Restored) };
+        if !is_source(mark, &remote, row) {
+            return Err(differs(format!(
+                "the remote holds ETag {} with {} bytes",
+                remote.etag, remote.length
+            )));
+        }
+        let is_posted = row.timestamps.metadata > row.timestamps.data;
+        let is_plain = found.kind == LocalKind::Plain && route.mapping.remote.s3().is_some();
+        if is_plain && !is_posted && !same_meaning(&remote_metadata(&found), &remote.metadata) {
+            return Err(differs("the remote object has other metadata".to_owned()));
+        }
+        Ok(Origin::Restored)
     }
+}
+
+/// Whether what was found locally was restored after the row was written; it has a row of its own.
+pub(super) fn was_restored_since(row: &Row, found: &LocalHead) -> bool {
+    found.data_timestamp > row.timestamps.data
+        && found.data_timestamp.offset() != 0
+        && found.header(RESTORED_HEADER).is_some()
+}
+
+/// Whether the remote still has what a restored object was made from. Marks of segments do not name it: they are what their own rows say.
+fn is_source(mark: &[u8], remote: &RemoteObject, row: &Row) -> bool {
+    match restored_from(mark) {
+        Some(etag) => remote.etag == etag,
+        None => remote.etag.eq_ignore_ascii_case(&row.etag) && remote.length == row.size,
+    }
+}
+
+fn differs(found: String) -> Trouble {
+    let message =
+        format!("the object was restored, and the remote copy was replaced since; both are kept: {found}");
+    Trouble::Row(Failure::new(Reason::RemoteMismatch, message))
 }
 
 /// Whether a row can be one of a restored object that has to wait.
@@ -33,9 +102,45 @@ fn may_wait(mapping: &Mapping, timestamp: Timestamp) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use swift_s3_policy::parse_sync_config;
+    use swift_s3_policy::{RemoteMetadata, RowTimestamps, parse_sync_config};
 
     use super::*;
+
+    #[test]
+    fn only_the_copy_that_was_restored_is_its_source() {
+        let row = Row {
+            rowid: 1,
+            name: "o".into(),
+            timestamps: RowTimestamps::parse("1700000000.00000_0000000000000002").unwrap(),
+            size: 5,
+            content_type: "a/b".into(),
+            etag: "aa".into(),
+            deleted: false,
+            policy_index: 0,
+        };
+        let remote = |etag: &str, length| RemoteObject {
+            etag: etag.into(),
+            length,
+            metadata: RemoteMetadata::default(),
+            storage_class: None,
+            archived: false,
+            last_modified: None,
+            kms: false,
+        };
+        for (mark, etag, length, expected) in [
+            ("1700000000 opaque", "opaque", 5, true),
+            ("1700000000 opaque", "aa", 5, false),
+            ("1700000000", "aa", 5, true),
+            ("1700000000", "aa", 6, false),
+            ("1700000000", "bb", 5, false),
+        ] {
+            assert_eq!(
+                is_source(mark.as_bytes(), &remote(etag, length), &row),
+                expected,
+                "{mark} {etag} {length}"
+            );
+        }
+    }
 
     #[test]
     fn only_rows_with_an_offset_in_mappings_that_archive_later_are_looked_at() {
