@@ -74,6 +74,9 @@ pub enum Unfit {
     /// Nobody knows where its segments belong.
     #[error("the local containers of its segments are not known")]
     UnknownHome,
+    /// Swift keeps the versions of its container, and would take what is written back for another one.
+    #[error("its container keeps versions")]
+    Versioned,
     /// Its segments are scattered over the content.
     #[error("its segments do not follow each other in the content")]
     OutOfOrder,
@@ -87,6 +90,7 @@ impl Unfit {
             Self::Expired => "expired",
             Self::Converted => "converted",
             Self::UnknownHome => "unknown_home",
+            Self::Versioned => "versioned",
             Self::OutOfOrder => "out_of_order",
         }
     }

@@ -80,6 +80,11 @@ impl ObjectStore for Limited {
         self.inner.delete(key).await
     }
 
+    async fn delete_if(&self, key: &str, expected_etag: &str) -> Result<(), StoreError> {
+        self.request().await;
+        self.inner.delete_if(key, expected_etag).await
+    }
+
     async fn list(
         &self,
         prefix: &str,

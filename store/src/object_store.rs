@@ -55,6 +55,16 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// Removes the object; it being gone already is success.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
+    /// As [`ObjectStore::delete`], if the object still has this ETag (no quotes), as far as the remote checks that: many do not, so whoever
+    /// calls this has looked right before.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Precondition`] when the object has another ETag.
+    async fn delete_if(&self, key: &str, expected_etag: &str) -> Result<(), StoreError> {
+        let _ = expected_etag;
+        self.delete(key).await
+    }
+
     /// One page of the keys that start with `prefix` and sort after `start_after` (not including it), in the order of
     /// their UTF-8 bytes. `max_keys` is at least 1; remotes give 1000 at most.
     async fn list(

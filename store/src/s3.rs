@@ -192,6 +192,21 @@ impl ObjectStore for S3Store {
         }
     }
 
+    async fn delete_if(&self, key: &str, expected_etag: &str) -> Result<(), StoreError> {
+        if expected_etag.is_empty() {
+            return self.delete(key).await;
+        }
+        let request = self.client.delete_object().bucket(&self.bucket).key(key);
+        let answer = request.if_match(format!("\"{expected_etag}\"")).send().await;
+        let Err(error) = answer else { return Ok(()) };
+        let error = classify::sdk_error(Operation::Delete, Some(key), error);
+        // A server that knows of the header, and does not take it with a DELETE.
+        if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Invalid) {
+            return self.delete(key).await;
+        }
+        absent_is_none(error).map(|_: Option<()>| ())
+    }
+
     async fn list(
         &self,
         prefix: &str,

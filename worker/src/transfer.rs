@@ -363,12 +363,13 @@ impl Transfer {
         if row.deleted {
             return self.delete(route, row, hint).await;
         }
-        let hint = match self.origin(route, row).await? {
-            Origin::Written => hint,
-            Origin::Restored => &Hint::Unknown,
-            Origin::Settled(outcome) => return Ok(Done::plain(outcome)),
+        let ended = match self.origin(route, row).await {
+            Ok(Origin::Written) => self.copy(route, row, hint).await,
+            Ok(Origin::Restored) => self.copy(route, row, &Hint::Unknown).await,
+            Ok(Origin::Settled(outcome)) => Ok(Done::plain(outcome)),
+            Err(trouble) => Err(trouble),
         };
-        match self.copy(route, row, hint).await {
+        match ended {
             Err(Trouble::Row(failure)) if failure.reason == Reason::Restored => {
                 Ok(Done::plain(Outcome::Superseded))
             }

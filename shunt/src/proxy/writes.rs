@@ -8,9 +8,10 @@ use hyper::body::Incoming;
 
 use super::merged::{in_memory, keep_local, wants_only_swift};
 use super::{DOOR, Proxy, temp_url, unanswered};
-use crate::body::{self, Response, collect, full};
+use crate::body::{self, Response, collect, full, text};
 use crate::policy::Route;
 use crate::request::query_value;
+use crate::restore::headers::keeps_versions;
 use crate::write;
 
 /// Swift's report about a large object that is deleted with its segments; it names those that could not be deleted.
@@ -40,7 +41,7 @@ impl Proxy {
 
     async fn delete(&self, request: Request<Incoming>, route: &Route, object: &str) -> Response {
         let (parts, content) = request.into_parts();
-        let token = if self.is_nobody(&parts).await {
+        let token = if self.is_swifts_alone(&parts).await {
             None
         } else {
             match write::before(&self.context, route, object, &parts.method).await {
@@ -78,46 +79,59 @@ impl Proxy {
         }
     }
 
-    /// Whether Swift does not know the client at all: then the remote, whose requests cost money, is not asked.
-    async fn is_nobody(&self, parts: &Parts) -> bool {
+    /// Whether the remote has no part in this DELETE: Swift does not know the client at all, and requests to the remote cost money; or the
+    /// container keeps versions, and what is deleted is to be had again.
+    async fn is_swifts_alone(&self, parts: &Parts) -> bool {
         // A signature for a DELETE is good for no HEAD.
         if temp_url::is_temporary(parts.uri.query()) {
             return false;
         }
         let mut parts = parts.clone();
         parts.method = Method::HEAD;
+        let Some(container) = container_of(&parts.uri) else { return false };
+        parts.uri = container;
         // Who may write and not read gets 403 here, and goes on.
-        self.again(parts).await.is_some_and(|answer| answer.status() == StatusCode::UNAUTHORIZED)
+        self.again(parts).await.is_some_and(|answer| {
+            answer.status() == StatusCode::UNAUTHORIZED || keeps_versions(answer.headers())
+        })
     }
 
     /// Swift reports about a DELETE with `multipart-manifest=delete` in a body, and of an object that it does not have it says "not found" to
-    /// everybody who may read. So it is asked for a plain DELETE too, which only those get through who may write.
+    /// everybody who may read. So it is asked for a plain DELETE then, which only those get through who may write. Where something was deleted,
+    /// that shows the right to; another DELETE would hit what somebody wrote since.
     async fn deleted_with_segments(
+        &self,
+        parts: Parts,
+        local: Response,
+    ) -> Result<(Response, StatusCode), Response> {
+        let status = local.status();
+        if status != StatusCode::OK {
+            return match judge(status, b"") {
+                Verdict::Unproven => self.plain_delete(parts, local).await,
+                Verdict::Deleted | Verdict::Stands => Ok((local, status)),
+            };
+        }
+        let (head, content) = local.into_parts();
+        let report = collect(content, MAX_REPORT_BYTES).await.unwrap_or_default();
+        let verdict = judge(status, &report);
+        let local = Response::from_parts(head, full(report));
+        match verdict {
+            Verdict::Stands => Err(local),
+            Verdict::Deleted => Ok((local, StatusCode::NO_CONTENT)),
+            Verdict::Unproven => self.plain_delete(parts, local).await,
+        }
+    }
+
+    /// The same DELETE of the name alone, in place of `local`, which told of nothing that was there.
+    async fn plain_delete(
         &self,
         mut parts: Parts,
         local: Response,
     ) -> Result<(Response, StatusCode), Response> {
-        if local.status() != StatusCode::OK {
-            let status = local.status();
-            return Ok((local, status));
-        }
-        let (head, content) = local.into_parts();
-        let report = collect(content, MAX_REPORT_BYTES).await.unwrap_or_default();
-        let is_done = is_success_report(&report);
-        let found_nothing = has_found_nothing(&report);
-        let local = Response::from_parts(head, full(report));
-        if !is_done {
-            return Err(local);
-        }
         parts.uri = without_query(&parts.uri);
-        match self.again(parts).await {
-            Some(plain) if found_nothing => {
-                let status = plain.status();
-                Ok((plain, status))
-            }
-            Some(plain) => Ok((local, plain.status())),
-            None => Err(local),
-        }
+        let plain = self.again(parts).await.ok_or(local)?;
+        let status = plain.status();
+        Ok((plain, status))
     }
 
     async fn post(&self, request: Request<Incoming>, route: &Route, object: &str) -> Response {
@@ -135,7 +149,11 @@ impl Proxy {
         };
         if answer.status() == StatusCode::ACCEPTED {
             // Another client's GET may have made it local again meanwhile, with the metadata of before.
-            drop(self.again(parts).await);
+            match self.again(parts).await {
+                Some(again) if again.status().is_success() || again.status() == StatusCode::NOT_FOUND => {}
+                Some(again) => return again,
+                None => return text(StatusCode::SERVICE_UNAVAILABLE, "Swift does not answer; post again\n"),
+            }
         }
         keep_local(local.headers(), answer.headers_mut());
         answer
@@ -149,6 +167,36 @@ impl Proxy {
         let answer = self.upstream.ask(Request::from_parts(parts, body::empty())).await.ok()?;
         Some(in_memory(self.received(answer)).await)
     }
+}
+
+/// What Swift's answer to a DELETE with segments shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The client may write, and something was deleted. Another DELETE would hit what was written since.
+    Deleted,
+    /// Nothing was there, which is told to everybody who may read.
+    Unproven,
+    /// It failed, and is not to go on.
+    Stands,
+}
+
+fn judge(status: StatusCode, report: &[u8]) -> Verdict {
+    match status {
+        StatusCode::NO_CONTENT => Verdict::Deleted,
+        StatusCode::NOT_FOUND => Verdict::Unproven,
+        StatusCode::OK if !is_success_report(report) => Verdict::Stands,
+        StatusCode::OK if has_found_nothing(report) => Verdict::Unproven,
+        StatusCode::OK if field(report, "Number Deleted").is_some() => Verdict::Deleted,
+        StatusCode::OK => Verdict::Unproven,
+        _ => Verdict::Stands,
+    }
+}
+
+/// The container of an object's `/v1/account/container/object`.
+fn container_of(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    let (end, _) = path.match_indices('/').nth(3)?;
+    path.get(..end)?.parse().ok()
 }
 
 fn without_query(uri: &Uri) -> Uri {
@@ -183,8 +231,41 @@ fn field(report: &[u8], name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delete_is_sent_again_only_where_nothing_was_deleted() {
+        let report =
+            |number: u32, status: &str| format!("Number Deleted: {number}\nResponse Status: {status}\n");
+        for (status, report, expected) in [
+            (204, String::new(), Verdict::Deleted),
+            (404, String::new(), Verdict::Unproven),
+            (200, report(2, "200 OK"), Verdict::Deleted),
+            (200, report(0, "200 OK"), Verdict::Unproven),
+            (200, report(1, "400 Bad Request"), Verdict::Stands),
+            (200, report(0, "401 Unauthorized"), Verdict::Stands),
+            (200, "Response Status: 200 OK".to_owned(), Verdict::Unproven),
+            (403, String::new(), Verdict::Stands),
+            (503, String::new(), Verdict::Stands),
+        ] {
+            let told = judge(StatusCode::from_u16(status).unwrap(), report.as_bytes());
+            assert_eq!(told, expected, "{status}: {report}");
+        }
+    }
+
+    #[test]
+    fn containers_are_found_in_paths() {
+        for (path, expected) in [
+            ("/v1/AUTH_a/c%20d/o//x/?a=b", Some("/v1/AUTH_a/c%20d")),
+            ("/v1/a/c/", Some("/v1/a/c")),
+            ("/v1/a/c", None),
+        ] {
+            let found = container_of(&path.parse().unwrap()).map(|uri| uri.to_string());
+            assert_eq!(found.as_deref(), expected, "{path}");
+        }
+    }
 
     #[test]
     fn reports_are_read_in_every_form() {

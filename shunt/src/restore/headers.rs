@@ -69,6 +69,18 @@ pub fn is_converted(metadata: &RemoteMetadata, shape: &Shape) -> bool {
     }
 }
 
+/// Whether a container's headers tell that Swift keeps versions of its objects, in any of its ways. Source: `versioned_writes` of Swift 2.30.1.
+pub fn keeps_versions(headers: &HeaderMap) -> bool {
+    let told = |name: &str| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_on = |name: &str| {
+        [&b"true"[..], b"1", b"yes", b"on", b"t", b"y"].iter().any(|on| told(name).eq_ignore_ascii_case(on))
+    };
+    ["x-versions-location", "x-history-location", "x-container-sysmeta-versions-location"]
+        .iter()
+        .any(|name| !told(name).is_empty())
+        || ["x-versions-enabled", "x-container-sysmeta-versions-enabled"].iter().any(|name| is_on(name))
+}
+
 /// The headers for Swift, without length, ETag and what makes a manifest.
 ///
 /// # Errors
@@ -259,6 +271,22 @@ mod tests {
             shape_of(&archived(&[("X-Object-Meta-X-Static-Large-Object", b"True")]), false),
             Shape::Plain
         );
+    }
+
+    #[test]
+    fn containers_that_keep_versions_are_told() {
+        for (name, value, expected) in [
+            ("X-Versions-Location", "old", true),
+            ("X-History-Location", "old", true),
+            ("X-Versions-Enabled", "True", true),
+            ("X-Versions-Enabled", "False", false),
+            ("X-Container-Sysmeta-Versions-Enabled", "True", true),
+            ("X-Container-Object-Count", "1", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static(value));
+            assert_eq!(keeps_versions(&headers), expected, "{name}: {value}");
+        }
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderName, Method, Request, Response, Uri};
+use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -89,14 +89,15 @@ impl InternalUrl {
         Ok(format!("{}{}{path}", self.scheme_and_host, self.base).parse()?)
     }
 
-    async fn probe(&self, account: &str, container: &str) -> Result<bool, BoxError> {
+    /// Whether the pipeline is fit; `None` when this container does not tell.
+    async fn probe(&self, account: &str, container: &str) -> Result<Option<bool>, BoxError> {
         let request = Request::builder()
             .method(Method::HEAD)
             .uri(container_path(account, container))
             .header(swift_s3_policy::SHUNT_BYPASS_HEADER, "true")
             .body(swift_s3_store::body::empty())?;
         let answer = tokio::time::timeout(PROBE_TIMEOUT, self.send(request)).await??;
-        Ok(answer.status().is_success() && answer.headers().contains_key(DOOR))
+        Ok(judge(answer.status(), answer.headers().contains_key(DOOR)))
     }
 
     fn known(&self) -> Option<bool> {
@@ -124,7 +125,11 @@ impl SwiftWriter for InternalUrl {
             return known;
         }
         match self.probe(account, container).await {
-            Ok(fit) => {
+            Ok(None) => {
+                tracing::debug!(internal_url = %self.scheme_and_host, account, container, "the container cannot be asked about");
+                false
+            }
+            Ok(Some(fit)) => {
                 if !fit {
                     tracing::warn!(internal_url = %self.scheme_and_host,
                         "nothing is restored: the proxy at internal_url has no filter cloud-shunt-internal behind its gatekeeper, or asks for \
@@ -141,10 +146,38 @@ impl SwiftWriter for InternalUrl {
     }
 }
 
+/// What an answer about a container tells of the pipeline. A container that is not there, or a Swift that fails, tells nothing.
+fn judge(status: StatusCode, has_door: bool) -> Option<bool> {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(false),
+        status if status.is_success() => Some(has_door),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_containers_trouble_says_nothing_of_the_pipeline() {
+        for (status, has_door, expected) in [
+            (204, true, Some(true)),
+            (204, false, Some(false)),
+            (401, false, Some(false)),
+            (403, true, Some(false)),
+            (404, false, None),
+            (404, true, None),
+            (503, false, None),
+        ] {
+            assert_eq!(
+                judge(StatusCode::from_u16(status).unwrap(), has_door),
+                expected,
+                "{status} {has_door}"
+            );
+        }
+    }
 
     #[test]
     fn targets_keep_their_path_byte_for_byte() {

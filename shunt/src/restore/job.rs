@@ -10,14 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::BodyExt as _;
 use swift_s3_policy::large_object::{ManifestError, ObjectEntry, companion_of_pieces, dlo_source, rebuild};
 use swift_s3_policy::{
-    KeyMapping, Mapping, RESTORED_HEADER, SHUNT_BYPASS_HEADER, Timestamp, restore_timestamp, restored_mark,
+    KeyMapping, Mapping, RESTORED_HEADER, SHUNT_BYPASS_HEADER, Timestamp, holds_segments, restore_timestamp,
+    restored_mark,
 };
 use swift_s3_store::{GetObject, ObjectStore, RemoteObject, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::channel_body::channel;
-use super::headers::{Shape, headers_of, is_converted, shape_of};
+use super::headers::{Shape, headers_of, is_converted, keeps_versions, shape_of};
 use super::path::{container_path, object_path};
 use super::plan::{Homes, NestedManifest, Object, Plan, Segment, empty_etag, plan_large};
 use super::source::{Source, SourceError};
@@ -37,6 +38,9 @@ const MAX_MANIFEST_BYTES: usize = 8 * 1024 * 1024;
 /// Segments of a dynamic large object on a Swift remote.
 const MAX_LISTED: usize = 10_000;
 const PAGE_KEYS: u16 = 1_000;
+
+/// Questions about an object of which no tombstone is told.
+const LOOKS: usize = 3;
 
 const X_TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 const X_BACKEND_TIMESTAMP: HeaderName = HeaderName::from_static("x-backend-timestamp");
@@ -167,8 +171,9 @@ impl Job {
         if !self.writer.is_below_gatekeeper(&self.account, &self.container).await {
             return Err(GivenUp::Gatekeeper);
         }
+        self.refuse_versions().await?;
         let path = object_path(&self.account, &self.container, &self.object);
-        let timestamp = match self.look(&path).await? {
+        let timestamp = match self.look_well(&path).await? {
             Local::Present { .. } => return Err(GivenUp::Superseded("the object is there")),
             Local::Absent { tombstone } => restore_timestamp(tombstone, self.modified(), now)
                 .ok_or(GivenUp::Superseded("a user deleted the object"))?,
@@ -181,14 +186,19 @@ impl Job {
             Shape::Plain => Plan::default(),
             Shape::Static | Shape::Dynamic(_) => self.plan_large(&shape, on_swift).await?,
         };
+        // The remote names them, and whoever writes there may not name any container of the account.
+        if !plan.containers.iter().all(|named| may_hold_segments(&self.mapping, &self.container, named)) {
+            return Err(Unfit::UnknownHome.into());
+        }
         for container in &plan.containers {
             self.ensure_container(container).await?;
         }
-        self.write_segments(&plan.segments, &mut source, timestamp, now).await?;
+        let used = self.write_segments(&plan.segments, &mut source, timestamp, now).await?;
         for nested in &plan.nested {
             self.write_nested(nested, timestamp, now).await?;
         }
         self.write_object(&plan.object, &path, headers, &mut source, timestamp, now).await?;
+        self.undo_if_gone(&used, &path, timestamp).await?;
         if self.check_after {
             self.undo_if_changed(&path, timestamp).await?;
         }
@@ -259,6 +269,17 @@ impl Job {
         }
     }
 
+    /// Fails if the object's container keeps versions: what is written back, and the tombstones of the archiver, would be versions like others.
+    async fn refuse_versions(&self) -> Result<(), GivenUp> {
+        let path = container_path(&self.account, &self.container);
+        let found = self.ask(Method::HEAD, &path, HeaderMap::new()).await?;
+        succeeded("look at the container", &found)?;
+        if keeps_versions(found.headers()) {
+            return Err(Unfit::Versioned.into());
+        }
+        Ok(())
+    }
+
     async fn ensure_container(&self, container: &str) -> Result<(), GivenUp> {
         let path = container_path(&self.account, container);
         let found = self.ask(Method::HEAD, &path, HeaderMap::new()).await?;
@@ -269,14 +290,15 @@ impl Job {
         succeeded("create a container", &created)
     }
 
-    /// Sends the segments as the content passes by.
-    async fn write_segments(
+    /// Sends the segments as the content passes by; answers those that were there already.
+    async fn write_segments<'a>(
         &self,
-        segments: &[Segment],
+        segments: &'a [Segment],
         source: &mut Source,
         timestamp: Timestamp,
         now: Timestamp,
-    ) -> Result<(), GivenUp> {
+    ) -> Result<Vec<&'a Segment>, GivenUp> {
+        let mut used = Vec::new();
         let paths: Vec<String> = segments
             .iter()
             .map(|segment| object_path(&self.account, &segment.container, &segment.object))
@@ -293,6 +315,7 @@ impl Job {
                     if !etag.eq_ignore_ascii_case(&segment.etag) || found != Some(length) {
                         return Err(GivenUp::SegmentDiffers(path.clone()));
                     }
+                    used.push(segment);
                     continue;
                 }
                 Local::Absent { tombstone } => tombstone,
@@ -316,6 +339,41 @@ impl Job {
         while let Some(oldest) = unanswered.pop_front() {
             self.end_of_segment(oldest).await?;
         }
+        Ok(used)
+    }
+
+    /// Takes a restored manifest away again if segments that were there before are gone: a worker may remove them with another large object that
+    /// it archives, until it sees this manifest.
+    async fn undo_if_gone(&self, used: &[&Segment], path: &str, timestamp: Timestamp) -> Result<(), GivenUp> {
+        for segment in used {
+            let found = object_path(&self.account, &segment.container, &segment.object);
+            if matches!(self.look(&found).await?, Local::Absent { .. }) {
+                self.take_away(path, timestamp, "a segment went while the object was restored").await?;
+                return Err(GivenUp::Superseded("a segment went meanwhile"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what was restored at this time, and nothing newer.
+    async fn take_away(&self, path: &str, timestamp: Timestamp, why: &str) -> Result<(), GivenUp> {
+        let found = self.ask(Method::HEAD, path, HeaderMap::new()).await?;
+        let written = found.headers().get(X_TIMESTAMP).and_then(|value| value.to_str().ok()?.parse().ok());
+        if written.is_some_and(|written: Timestamp| written.units() != timestamp.units()) {
+            // A POST would be lost with the object: Swift compares with the time of the data only.
+            tracing::warn!(path, why, "the restored object stays: a user has changed it since");
+            return Ok(());
+        }
+        let mut headers = HeaderMap::new();
+        let later = timestamp.with_offset(timestamp.offset().saturating_add(1));
+        headers.insert(X_TIMESTAMP, text(&later.to_string()));
+        let answer = self.ask(Method::DELETE, path, headers).await?;
+        tracing::info!(
+            path,
+            status = answer.status().as_u16(),
+            why,
+            "the restored object was taken away again"
+        );
         Ok(())
     }
 
@@ -418,15 +476,7 @@ impl Job {
         if is_same(&found, &self.remote) {
             return Ok(());
         }
-        let mut headers = HeaderMap::new();
-        let later = timestamp.with_offset(timestamp.offset().saturating_add(1));
-        headers.insert(X_TIMESTAMP, text(&later.to_string()));
-        let answer = self.ask(Method::DELETE, path, headers).await?;
-        tracing::info!(
-            path,
-            status = answer.status().as_u16(),
-            "the remote copy changed while it was restored; the restored object was taken away again"
-        );
+        self.take_away(path, timestamp, "the remote copy changed while it was restored").await?;
         Err(GivenUp::Superseded("the remote copy changed meanwhile"))
     }
 
@@ -466,6 +516,17 @@ impl Job {
         let what = format!("PUT {path}");
         let request = request(Method::PUT, path, headers, swift_s3_store::body::from_bytes(body), &what)?;
         self.exchange(what, request).await
+    }
+
+    /// As [`Job::look`], again and again while no tombstone is told of: Swift hands on what one replica says, and another one may have it.
+    async fn look_well(&self, path: &str) -> Result<Local, GivenUp> {
+        for _ in 1..LOOKS {
+            let local = self.look(path).await?;
+            if !matches!(local, Local::Absent { tombstone: None }) {
+                return Ok(local);
+            }
+        }
+        self.look(path).await
     }
 
     /// Asks what Swift has, on all replicas.
@@ -604,6 +665,11 @@ fn is_same(one: &RemoteObject, other: &RemoteObject) -> bool {
         && one.metadata == other.metadata
 }
 
+/// Whether segments may be written to a container: only where the mapping or custom says that they belong.
+fn may_hold_segments(mapping: &Mapping, own: &str, named: &str) -> bool {
+    named == own || mapping.container.covers(named) || holds_segments(named)
+}
+
 fn is_md5(etag: &str) -> bool {
     etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -620,4 +686,58 @@ fn seconds(time: Timestamp) -> u64 {
 fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use swift_s3_policy::{RemoteMetadata, parse_sync_config};
+
+    use super::*;
+
+    #[test]
+    fn segments_go_where_they_belong_only() {
+        for (selector, named, expected) in [
+            ("c", "c", true),
+            ("c", "c_segments", true),
+            ("c", "d+segments", true),
+            ("c", "private", false),
+            ("c", "_segments", false),
+            ("/*", "private", true),
+        ] {
+            let text = format!(
+                r#"{{"devices":"/d","status_dir":"/s","items_chunk":10,"containers":[{{"account":"AUTH_a","container":"{selector}",
+                  "aws_bucket":"b","aws_identity":"i","aws_secret":"s"}}]}}"#
+            );
+            let config = parse_sync_config(&text).unwrap().config;
+            assert_eq!(may_hold_segments(&config.mappings[0], "c", named), expected, "{selector}: {named}");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_stored_again_is_another_one() {
+        let first = RemoteObject {
+            etag: "e".into(),
+            length: 1,
+            metadata: RemoteMetadata::default(),
+            storage_class: None,
+            archived: false,
+            last_modified: Some(UNIX_EPOCH),
+            kms: false,
+        };
+        assert!(is_same(&first, &first.clone()));
+        for other in [
+            RemoteObject { etag: "f".into(), ..first.clone() },
+            RemoteObject { length: 2, ..first.clone() },
+            RemoteObject { last_modified: Some(UNIX_EPOCH + Duration::from_secs(1)), ..first.clone() },
+            RemoteObject {
+                metadata: RemoteMetadata { content_type: "a/b".into(), ..RemoteMetadata::default() },
+                ..first.clone()
+            },
+        ] {
+            assert!(!is_same(&first, &other), "{other:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use swift_s3_policy::large_object::{Entry, Manifest};
 use swift_s3_policy::swift_layout::{COMBINED_ETAG_MARKER, is_derived_name};
-use swift_s3_store::{RemoteObject, StoreError};
+use swift_s3_store::{ErrorKind, RemoteObject, StoreError};
 
 use super::token::Token;
 use super::{head, unavailable};
@@ -61,26 +61,67 @@ pub async fn delete_after(
     }
 }
 
+/// While the object is there, the delete is known to be owed: what belongs to it goes first. Nothing is removed without a look right before
+/// at what is there, because somebody may write the object anew at any moment, and the remote then has the only copy.
 async fn remove(context: &Context, route: &Route, object: &str, token: &Token) -> Result<(), Failure> {
-    let Some(found) = head(context, route, object).await? else { return Ok(()) };
-    if token_of(route, &found) != *token {
-        tracing::debug!(account = route.account(), container = %route.container, object,
-            "the remote copy is newer than the delete; it stays");
-        return Ok(());
-    }
-    // While the object is there, the delete is known to be owed: what belongs to it goes first.
+    let Some(found) = still(context, route, object, token).await? else { return Ok(()) };
+    let joined = joined_segments(route, object, &found);
+    let joined = ask(&context.metrics, &route.remote, "get", joined).await?;
     if token.has_companion()
         && let Some(companion) = route.keys.manifest_key(object)
     {
-        delete(context, route, &companion).await?;
+        let head = route.store().head(&companion);
+        let companion_head = ask(&context.metrics, &route.remote, "head", head).await?;
+        if still(context, route, object, token).await?.is_none() {
+            return Ok(());
+        }
+        // Only what was there while the object was still the old one: a newer one's companion is stored right before it.
+        if let Some(companion_head) = companion_head {
+            delete_if(context, route, &companion, &companion_head.etag).await?;
+        }
     }
-    let joined = joined_segments(route, object, &found);
-    for key in ask(&context.metrics, &route.remote, "get", joined).await? {
+    if !joined.is_empty() && still(context, route, object, token).await?.is_none() {
+        return Ok(());
+    }
+    for key in joined {
         delete(context, route, &key).await?;
     }
-    delete(context, route, &route.keys.object_key(object)).await?;
-    tracing::debug!(account = route.account(), container = %route.container, object, "deleted from the remote");
+    let is_plain = shape_of(&found, route.mapping.remote.swift().is_some()) == Shape::Plain;
+    let now = if is_plain { Some(found) } else { still(context, route, object, token).await? };
+    let Some(found) = now else { return Ok(()) };
+    let was_deleted = delete_if(context, route, &route.keys.object_key(object), &found.etag).await?;
+    if !was_deleted && still(context, route, object, token).await?.is_some() {
+        return Err(Failure::Changing);
+    }
+    tracing::debug!(account = route.account(), container = %route.container, object, was_deleted, "deleted from the remote");
     Ok(())
+}
+
+/// What the remote has, if that is what the client's DELETE meant.
+async fn still(
+    context: &Context,
+    route: &Route,
+    object: &str,
+    token: &Token,
+) -> Result<Option<RemoteObject>, Failure> {
+    let found = head(context, route, object).await?;
+    if found.as_ref().is_some_and(|found| token_of(route, found) != *token) {
+        tracing::debug!(account = route.account(), container = %route.container, object,
+            "the remote copy is newer than the delete; it stays");
+        return Ok(None);
+    }
+    Ok(found)
+}
+
+/// Removes what has this ETag; something else under the same name stays. False when the remote says that it is something else.
+async fn delete_if(context: &Context, route: &Route, key: &str, etag: &str) -> Result<bool, Failure> {
+    let request = async {
+        match route.store().delete_if(key, etag).await {
+            Err(error) if error.kind() == ErrorKind::Precondition => Ok(false),
+            ended => ended.map(|()| true),
+        }
+    };
+    ask(&context.metrics, &route.remote, "delete", request).await
 }
 
 async fn delete(context: &Context, route: &Route, key: &str) -> Result<(), Failure> {

@@ -53,6 +53,7 @@ class CloudShunt:
         self.containers = Containers(self.client, self.logger, conf.get("containers_file", DEFAULT_KEEP))
         self.restores = Restores(self.app, self.client, self.logger)
         self.account_info = account_info()
+        self.container_info = container_info()
         self.listing_limit = listing_limit()
         self.readers = Readers()
 
@@ -83,7 +84,7 @@ class CloudShunt:
             return self.read(request, start_response)
         elif request.method == "POST" and request.header(WISH):
             return self.bring_out(request, start_response)
-        elif options.writes and request.method == "DELETE":
+        elif options.writes and request.method == "DELETE" and not self.keeps_versions(env):
             return self.delete(request, start_response)
         elif options.writes and request.method == "POST":
             return self.post(request, start_response)
@@ -399,6 +400,13 @@ class CloudShunt:
         info = self.account_info(env, self.app, swift_source="SHUNT")
         return str((info.get("sysmeta") or {}).get("proxyfs-bimodal", "")).lower() in TRUE
 
+    def keeps_versions(self, env):
+        """True when Swift keeps what is deleted in this container, in any of its ways: then the remote copy stays, too."""
+        if self.container_info is None:
+            return False
+        sysmeta = self.container_info(env, self.app, swift_source="SHUNT").get("sysmeta") or {}
+        return bool(sysmeta.get("versions-location")) or str(sysmeta.get("versions-enabled", "")).lower() in TRUE
+
 
 class Readers:
     """Who was just let in to list a container: for them the remote is asked at the same time as Swift."""
@@ -506,6 +514,15 @@ def account_info():
     except ImportError:
         return None
     return get_account_info
+
+
+def container_info():
+    """Swift's function, or None without Swift."""
+    try:
+        from swift.proxy.controllers.base import get_container_info
+    except ImportError:
+        return None
+    return get_container_info
 
 
 def listing_limit():

@@ -24,7 +24,7 @@ JOB = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 TARGET = re.compile(r"/v1/[!-~]+\Z")
 #: Of Swift's answers, what the shunt needs to know.
 REPORTED = ("etag", "content-length", "content-type", "last-modified", "x-timestamp", "x-object-manifest",
-            "x-static-large-object", "x-storage-policy")
+            "x-static-large-object", "x-storage-policy", "x-versions-location", "x-history-location", "x-versions-enabled")
 REPORTED_PREFIXES = ("x-backend-", "x-object-sysmeta-", "x-container-")
 
 

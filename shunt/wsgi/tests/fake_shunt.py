@@ -176,7 +176,7 @@ def make_filter(shunt, swift, **conf):
     logger = Logger()
     conf.setdefault("containers_file", "")
     made = CloudShunt(swift, dict(conf, shunt="unix://" + shunt.path, timeout="5"), logger)
-    made.account_info = made.listing_limit = None
+    made.account_info = made.container_info = made.listing_limit = None
     return made
 
 

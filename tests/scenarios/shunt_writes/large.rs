@@ -1,7 +1,10 @@
 //! Large objects come back with their segments.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use swift_s3_tests::fault_proxy::{Fault, Rule};
 use swift_s3_tests::operation::Operation;
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::site::Site;
@@ -35,10 +38,10 @@ pub(super) async fn put_slo(swift: &SwiftClient, name: &str, segments: &[&str]) 
     Ok(())
 }
 
-/// A front whose account also has the containers `s` and `t`.
+/// A front whose account also has the containers `s_segments` and `t_segments`.
 async fn front(server: S3ServerKind) -> Result<Front> {
     let front = Front::start(server).await?;
-    for container in ["s", "t"] {
+    for container in ["s_segments", "t_segments"] {
         front.site.swift.put_container(container).await?;
     }
     Ok(front)
@@ -54,7 +57,7 @@ async fn manifest(swift: &SwiftClient, name: &str) -> Result<Value> {
 async fn archive(front: &Front, name: &str) -> Result<()> {
     front.site.sync().await?;
     front.expect_gone(name).await?;
-    for container in ["s", "t"] {
+    for container in ["s_segments", "t_segments"] {
         front.site.swift.delete_container(container).await?;
     }
     Ok(())
@@ -80,10 +83,10 @@ async fn a_static_large_object_comes_back_with_its_segments() -> Result<()> {
     for server in [S3ServerKind::Memory, S3ServerKind::Moto] {
         let front = front(server).await?;
         let swift = &front.site.swift;
-        let mut content = put_segment(swift, "s", "1", PART).await?;
-        content.extend(put_segment(swift, "t", "é 2", PART).await?);
-        content.extend(put_segment(swift, "s", "3", 1000).await?);
-        put_slo(swift, "slo", &["/s/1", "/t/é 2", "/s/3"]).await?;
+        let mut content = put_segment(swift, "s_segments", "1", PART).await?;
+        content.extend(put_segment(swift, "t_segments", "é 2", PART).await?);
+        content.extend(put_segment(swift, "s_segments", "3", 1000).await?);
+        put_slo(swift, "slo", &["/s_segments/1", "/t_segments/é 2", "/s_segments/3"]).await?;
         let before = swift.head_object("c", "slo").await?;
         let manifest_before = manifest(swift, "slo").await?;
         archive(&front, "slo").await?;
@@ -109,17 +112,17 @@ async fn a_static_large_object_comes_back_with_its_segments() -> Result<()> {
 async fn small_segments_ranges_and_data_come_back_too() -> Result<()> {
     let front = front(S3ServerKind::Memory).await?;
     let swift = &front.site.swift;
-    let one = put_segment(swift, "s", "one", 3000).await?;
-    let two = put_segment(swift, "s", "two", 5000).await?;
-    let body = json!([{"path": "/s/one"}, {"data": "eHl6"}, {"path": "/s/two", "range": "10-19"}, {"path": "/s/one"}]);
+    let one = put_segment(swift, "s_segments", "one", 3000).await?;
+    let two = put_segment(swift, "s_segments", "two", 5000).await?;
+    let body = json!([{"path": "/s_segments/one"}, {"data": "eHl6"}, {"path": "/s_segments/two", "range": "10-19"}, {"path": "/s_segments/one"}]);
     let query = "multipart-manifest=put";
     swift.object_request("PUT", "c", "slo", query, &[], Some(body.to_string().into())).await?.success()?;
     let content = [one.as_slice(), b"xyz", &two[10..20], one.as_slice()].concat();
     front.site.sync().await?;
     front.expect_gone("slo").await?;
     // The remote has a part of it only.
-    ensure!(swift.head_object("s", "two").await?.status == 200, "a segment is lost");
-    ensure!(swift.head_object("s", "one").await?.status == 404, "a segment was kept");
+    ensure!(swift.head_object("s_segments", "two").await?.status == 200, "a segment is lost");
+    ensure!(swift.head_object("s_segments", "one").await?.status == 404, "a segment was kept");
     front.read("slo", &content).await?;
     front.wait_local("slo", &content).await?;
     expect_archived_unsent(&front, "slo").await
@@ -129,19 +132,19 @@ async fn small_segments_ranges_and_data_come_back_too() -> Result<()> {
 async fn a_dynamic_large_object_comes_back_with_its_segments() -> Result<()> {
     let front = front(S3ServerKind::Memory).await?;
     let swift = &front.site.swift;
-    let mut content = put_segment(swift, "s", "d/1", 300_000).await?;
-    content.extend(put_segment(swift, "s", "d/2", 200_000).await?);
-    let headers = [("X-Object-Manifest", "s/d/"), ("Content-Length", "0"), ("X-Object-Meta-A", "b")];
+    let mut content = put_segment(swift, "s_segments", "d/1", 300_000).await?;
+    content.extend(put_segment(swift, "s_segments", "d/2", 200_000).await?);
+    let headers = [("X-Object-Manifest", "s_segments/d/"), ("Content-Length", "0"), ("X-Object-Meta-A", "b")];
     swift.put_object("c", "dlo", "", &headers).await?;
     archive(&front, "dlo").await?;
     front.read("dlo", &content).await?;
     wait::until("the segments to be listed", SOON, async || {
-        ensure!(swift.list("s").await?.len() == 2, "not yet");
+        ensure!(swift.list("s_segments").await?.len() == 2, "not yet");
         Ok::<_, anyhow::Error>(())
     })
     .await?;
     let local = front.wait_local("dlo", &content).await?;
-    ensure!(local.header("x-object-manifest") == Some("s/d/"), "{:?}", local.headers);
+    ensure!(local.header("x-object-manifest") == Some("s_segments/d/"), "{:?}", local.headers);
     ensure!(local.header("x-object-meta-a") == Some("b"), "{:?}", local.headers);
     expect_archived_unsent(&front, "dlo").await
 }
@@ -150,24 +153,24 @@ async fn a_dynamic_large_object_comes_back_with_its_segments() -> Result<()> {
 async fn a_segment_with_other_content_stops_the_restore() -> Result<()> {
     let front = front(S3ServerKind::Memory).await?;
     let swift = &front.site.swift;
-    let mut content = put_segment(swift, "s", "1", 3000).await?;
-    content.extend(put_segment(swift, "s", "2", 4000).await?);
-    put_slo(swift, "slo", &["/s/1", "/s/2"]).await?;
+    let mut content = put_segment(swift, "s_segments", "1", 3000).await?;
+    content.extend(put_segment(swift, "s_segments", "2", 4000).await?);
+    put_slo(swift, "slo", &["/s_segments/1", "/s_segments/2"]).await?;
     front.site.sync().await?;
     front.expect_gone("slo").await?;
-    swift.put_object("s", "2", "theirs", &[("Content-Length", "6")]).await?;
+    swift.put_object("s_segments", "2", "theirs", &[("Content-Length", "6")]).await?;
     front.read("slo", &content).await?;
     front.wait_outcome("segment_differs").await?;
     front.expect_gone("slo").await?;
-    ensure!(swift.get_object("s", "2").await?.body == "theirs", "a user's object was overwritten");
+    ensure!(swift.get_object("s_segments", "2").await?.body == "theirs", "a user's object was overwritten");
     // Once it is out of the way, what is there already is used.
-    swift.delete_object("s", "2").await?;
-    swift.put_object("s", "2", content[3000..].to_vec(), &[("Content-Length", "4000")]).await?;
+    swift.delete_object("s_segments", "2").await?;
+    swift.put_object("s_segments", "2", content[3000..].to_vec(), &[("Content-Length", "4000")]).await?;
     front.inner.forget();
     front.read("slo", &content).await?;
     front.wait_local("slo", &content).await?;
     let written = front.written_back();
-    ensure!(written.iter().all(|(target, _)| !target.contains("/s/2")), "{written:?}");
+    ensure!(written.iter().all(|(target, _)| !target.contains("/s_segments/2")), "{written:?}");
     Ok(())
 }
 
@@ -176,9 +179,9 @@ async fn a_large_object_is_deleted_with_its_companion_and_keeps_its_etag_over_a_
     for server in [S3ServerKind::Memory, S3ServerKind::Moto] {
         let front = front(server).await?;
         let swift = &front.site.swift;
-        let mut content = put_segment(swift, "s", "1", PART).await?;
-        content.extend(put_segment(swift, "s", "2", 1000).await?);
-        put_slo(swift, "slo", &["/s/1", "/s/2"]).await?;
+        let mut content = put_segment(swift, "s_segments", "1", PART).await?;
+        content.extend(put_segment(swift, "s_segments", "2", 1000).await?);
+        put_slo(swift, "slo", &["/s_segments/1", "/s_segments/2"]).await?;
         archive(&front, "slo").await?;
         let before = front.site.bucket.head(&front.key("slo")).await?.context("no remote copy")?;
         let posted =
@@ -223,5 +226,46 @@ async fn in_a_whole_account_segments_go_back_to_where_they_were() -> Result<()> 
     front.expect_gone("slo").await?;
     let requests = front.site.faults.requests();
     ensure!(requests.of(Operation::Put) + requests.of(Operation::Copy) == 0, "{requests}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_newer_write_that_comes_while_the_companion_is_deleted_survives() -> Result<()> {
+    let front = front(S3ServerKind::Memory).await?;
+    let swift = &front.site.swift;
+    put_segment(swift, "s_segments", "1", 3000).await?;
+    put_slo(swift, "slo", &["/s_segments/1"]).await?;
+    archive(&front, "slo").await?;
+    let held = Duration::from_secs(6);
+    front.site.faults.inject(Rule::new(Fault::Delay(held)).on(Operation::Delete).times(1));
+    let newer = async {
+        tokio::time::sleep(held / 2).await;
+        front.site.bucket.put(&front.key("slo"), "newer", &[], None).await
+    };
+    let (deleted, newer) = tokio::join!(front.client.delete_object("c", "slo"), newer);
+    newer?;
+    ensure!(deleted?.status == 204, "the old one is gone");
+    let remote = front.site.bucket.get(&front.key("slo")).await?;
+    ensure!(remote.is_some_and(|remote| remote.body == "newer"), "the newer one was deleted");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_object_is_taken_away_again_when_a_segment_goes_meanwhile() -> Result<()> {
+    let front = front(S3ServerKind::Memory).await?;
+    let swift = &front.site.swift;
+    let content = put_segment(swift, "s_segments", "1", 3000).await?;
+    put_slo(swift, "slo", &["/s_segments/1"]).await?;
+    front.site.sync().await?;
+    front.expect_gone("slo").await?;
+    swift.put_object("s_segments", "1", content.clone(), &[("Content-Length", "3000")]).await?;
+    // Asked before: the pipeline, versions, the object, the container of the segments, and the segment.
+    front.inner.inject(Rule::new(Fault::Delay(Duration::from_secs(8))).method("HEAD").after(5).times(1));
+    front.read("slo", &content).await?;
+    front.wait_local("slo", &content).await?;
+    swift.delete_object("s_segments", "1").await?;
+    front.wait_outcome("superseded").await?;
+    front.expect_gone("slo").await?;
+    front.read("slo", &content).await?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use swift_s3_tests::wait;
 
 use super::restores::generated;
 use super::{Front, SOON};
+use crate::worker_state::expect_parked;
 
 /// Holds what a restore writes for some seconds, until all of it is under way.
 async fn restore_slowly(front: &Front, content: &[u8]) -> Result<()> {
@@ -125,5 +126,37 @@ async fn new_metadata_while_the_restore_is_under_way_are_not_lost() -> Result<()
     front.site.sync().await?;
     let seen = front.client.head_object("c", "o").await?.success()?;
     ensure!(seen.header("x-object-meta-mark") == Some("new"), "{:?}", seen.headers);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_written_and_archived_before_the_restore_looks_is_not_hidden() -> Result<()> {
+    let front = Front::start(S3ServerKind::Memory).await?;
+    front.archive("o", b"old", &[]).await?;
+    // Its first question is about the container; the one about the object comes late.
+    front.inner.inject(Rule::new(Fault::Delay(Duration::from_secs(25))).method("HEAD").after(1).times(1));
+    front.read("o", b"old").await?;
+    front.archive("o", b"newer", &[]).await?;
+    ensure!(front.outcomes("superseded").await? == 0, "the restore was too quick");
+    front.wait_outcome("superseded").await?;
+    ensure!(front.written_back().is_empty(), "{:?}", front.written_back());
+    front.expect_gone("o").await?;
+    front.site.sync().await?;
+    front.read("o", b"newer").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_came_back_never_goes_over_another_remote_copy() -> Result<()> {
+    let front = Front::start(S3ServerKind::Memory).await?;
+    front.archive("o", b"old", &[]).await?;
+    front.read("o", b"old").await?;
+    front.wait_local("o", b"old").await?;
+    front.site.bucket.put(&front.key("o"), "newer", &[], None).await?;
+    front.site.workers[0].run_once().await?.expect_code(1)?;
+    expect_parked(&front.site, "c", &[("o", "remote_mismatch")])?;
+    let remote = front.site.bucket.get(&front.key("o")).await?;
+    ensure!(remote.is_some_and(|remote| remote.body == "newer"), "the remote copy was overwritten");
+    front.wait_local("o", b"old").await?;
     Ok(())
 }

@@ -276,3 +276,17 @@ async fn nothing_is_brought_back_through_a_gatekeeper() -> Result<()> {
     .await?;
     front.expect_gone("o").await
 }
+
+#[tokio::test]
+async fn containers_that_keep_versions_are_left_alone() -> Result<()> {
+    let front = Front::start(S3ServerKind::Memory).await?;
+    front.site.swift.put_container("old").await?;
+    front.archive("o", b"content", &[]).await?;
+    front.site.swift.post_container("c", &[("X-Versions-Location", "old")]).await?.success()?;
+    front.read("o", b"content").await?;
+    front.wait_outcome("versioned").await?;
+    front.expect_gone("o").await?;
+    front.client.delete_object("c", "o").await?;
+    ensure!(front.site.bucket.head(&front.key("o")).await?.is_some(), "a version was deleted on the remote");
+    Ok(())
+}

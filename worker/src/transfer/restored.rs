@@ -7,7 +7,7 @@ use super::{Outcome, Route, Transfer, Trouble, object_name, remote_metadata};
 use crate::feed::now;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{LocalHead, LocalKind};
+use crate::swift::local_objects::{LocalHead, LocalKind, Newest};
 
 /// What is known of a row's object before it is carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +34,19 @@ impl Transfer {
             return Ok(Origin::Written);
         }
         let newest = self.local.newest(&object_name(route, row)).await?;
-        // Something newer has a row of its own; what nobody can tell is for the archiver's own questions to find out.
-        let Some(found) = newest.found.filter(|found| found.timestamp == row.timestamps.metadata) else {
-            return Ok(Origin::Written);
+        let is_known = newest.unreachable == 0 || is_newer(&newest, row.timestamps.data);
+        let Some(found) = newest.found.filter(|found| found.data_timestamp == row.timestamps.data) else {
+            // Something newer has a row of its own.
+            if is_known {
+                return Ok(Origin::Written);
+            }
+            let message = "no object server that answers can tell whether the object was restored";
+            return Err(Trouble::Row(Failure::new(Reason::LocalUnavailable, message)));
         };
         let Some(mark) = found.header(RESTORED_HEADER) else { return Ok(Origin::Written) };
         let now = now();
         if let Some(at) = restored_at(mark, now)
+            && found.timestamp == row.timestamps.metadata
             && may_wait(&route.mapping, row.timestamps.metadata)
             && at.plus(route.mapping.copy_after) > now
         {
@@ -57,16 +63,18 @@ impl Transfer {
             Err(error) => return Err(error.into()),
         };
         let Some(remote) = remote else { return Ok(Origin::Restored) };
-        if !is_source(mark, &remote, row) {
-            return Err(differs(format!(
+        // As clients see it: what the object servers tell may be encrypted.
+        let head = self.head_object(route, row).await?;
+        if !is_source(mark, &remote, &head.etag, head.length) {
+            return Err(differs(&format!(
                 "the remote holds ETag {} with {} bytes",
                 remote.etag, remote.length
             )));
         }
-        let is_posted = row.timestamps.metadata > row.timestamps.data;
-        let is_plain = found.kind == LocalKind::Plain && route.mapping.remote.s3().is_some();
-        if is_plain && !is_posted && !same_meaning(&remote_metadata(&found), &remote.metadata) {
-            return Err(differs("the remote object has other metadata".to_owned()));
+        let is_posted = found.timestamp > found.data_timestamp;
+        let is_plain = head.kind == LocalKind::Plain && route.mapping.remote.s3().is_some();
+        if is_plain && !is_posted && !same_meaning(&remote_metadata(&head), &remote.metadata) {
+            return Err(differs("the remote object has other metadata"));
         }
         Ok(Origin::Restored)
     }
@@ -79,15 +87,21 @@ pub(super) fn was_restored_since(row: &Row, found: &LocalHead) -> bool {
         && found.header(RESTORED_HEADER).is_some()
 }
 
-/// Whether the remote still has what a restored object was made from. Marks of segments do not name it: they are what their own rows say.
-fn is_source(mark: &[u8], remote: &RemoteObject, row: &Row) -> bool {
+/// Whether something was written or deleted after `data`.
+fn is_newer(newest: &Newest, data: Timestamp) -> bool {
+    let written = newest.found.as_ref().map(|found| found.data_timestamp);
+    written.max(newest.deleted_at) > Some(data)
+}
+
+/// Whether the remote still has what a restored object was made from. Marks of segments do not name that: it is what they are.
+fn is_source(mark: &[u8], remote: &RemoteObject, etag: &str, length: u64) -> bool {
     match restored_from(mark) {
-        Some(etag) => remote.etag == etag,
-        None => remote.etag.eq_ignore_ascii_case(&row.etag) && remote.length == row.size,
+        Some(source) => remote.etag == source,
+        None => remote.etag.eq_ignore_ascii_case(etag) && remote.length == length,
     }
 }
 
-fn differs(found: String) -> Trouble {
+fn differs(found: &str) -> Trouble {
     let message =
         format!("the object was restored, and the remote copy was replaced since; both are kept: {found}");
     Trouble::Row(Failure::new(Reason::RemoteMismatch, message))
@@ -102,22 +116,12 @@ fn may_wait(mapping: &Mapping, timestamp: Timestamp) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use swift_s3_policy::{RemoteMetadata, RowTimestamps, parse_sync_config};
+    use swift_s3_policy::{RemoteMetadata, parse_sync_config};
 
     use super::*;
 
     #[test]
     fn only_the_copy_that_was_restored_is_its_source() {
-        let row = Row {
-            rowid: 1,
-            name: "o".into(),
-            timestamps: RowTimestamps::parse("1700000000.00000_0000000000000002").unwrap(),
-            size: 5,
-            content_type: "a/b".into(),
-            etag: "aa".into(),
-            deleted: false,
-            policy_index: 0,
-        };
         let remote = |etag: &str, length| RemoteObject {
             etag: etag.into(),
             length,
@@ -135,7 +139,7 @@ mod tests {
             ("1700000000", "bb", 5, false),
         ] {
             assert_eq!(
-                is_source(mark.as_bytes(), &remote(etag, length), &row),
+                is_source(mark.as_bytes(), &remote(etag, length), "aa", 5),
                 expected,
                 "{mark} {etag} {length}"
             );
