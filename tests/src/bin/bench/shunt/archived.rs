@@ -113,7 +113,7 @@ impl Bench {
         let (swift, bucket) = (&self.swift, &self.bucket);
         let local = stream::iter(0..NAMES).map(|number| async move {
             swift
-                .put_object(LISTED, &format!("object-{number:06}-local"), Bytes::new(), &[])
+                .put_object(LISTED, &format!("object-{number:06}-local"), Bytes::from_static(b"x"), &[])
                 .await
                 .map(|_| ())
         });
