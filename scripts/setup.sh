@@ -13,12 +13,14 @@ VENV="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/venv"
 PYTHON=/usr/bin/python3 # Debian's, which sees Debian's Swift; another python3 on the path does not
 
 PACKAGES=(
-  # building: the C parts of SQLite and of the TLS library
-  gcc libc6-dev make pkg-config ca-certificates
+  # building: the C parts of SQLite and of the TLS library, and the messages of etcd
+  gcc libc6-dev make pkg-config ca-certificates protobuf-compiler libprotobuf-dev
   # the Swift cluster of the tests
   swift-proxy swift-account swift-container swift-object memcached rsync liberasurecode1 util-linux
   # the S3 servers and clients of the tests
   python3 python3-venv python3-swiftclient rclone s3cmd
+  # explicit coordination
+  etcd-server etcd-client
   # what benchmarks compare the shunt with
   nginx-light
   # the identity service of the tests; without the package "keystone", which brings a service and its database

@@ -1,0 +1,1 @@
+//! What workers and control processes need of etcd.
