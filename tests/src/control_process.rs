@@ -119,6 +119,21 @@ impl Control {
         Ok(())
     }
 
+    /// Freezes it, as a machine that pauses would.
+    pub fn freeze(&self) -> Result<()> {
+        self.lock().as_ref().context("not running")?.signal(nix::sys::signal::Signal::SIGSTOP)
+    }
+
+    /// Lets it go on after [`Self::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.lock().as_ref().context("not running")?.signal(nix::sys::signal::Signal::SIGCONT)
+    }
+
+    /// True while its process is there.
+    pub fn is_running(&self) -> bool {
+        self.lock().as_ref().is_some_and(Process::is_running)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.lock().as_ref().context("not running")?.pid())

@@ -36,6 +36,8 @@
 //! | [`swift_client`] | byte-exact requests to proxies and storage servers |
 //! | [`s3_servers`], [`s3_client`] | four S3 servers by different authors, and what tests ask them |
 //! | [`fault_proxy`] | counts requests and breaks them: by rule, or the network as a whole |
+//! | [`etcd_cluster`] | an etcd of one member or three; to kill, freeze, wipe, compact and follow |
+//! | [`tcp_gate`] | cuts or holds connections of any protocol |
 //! | [`shunt_process`], [`shunt_doors`] | the product's shunt; its two doors, with users |
 //! | [`worker_process`], [`sync_json`] | the product's worker and its configuration |
 //! | [`compare`] | where a bucket differs from a container |
@@ -48,6 +50,7 @@
 
 pub mod compare;
 pub mod control_process;
+pub mod etcd_cluster;
 pub mod fault_proxy;
 pub mod keystone;
 pub mod leash;
@@ -65,6 +68,7 @@ pub mod swift_client;
 pub mod swift_cluster;
 pub mod swift_remote;
 pub mod sync_json;
+pub mod tcp_gate;
 pub mod usage;
 pub mod wait;
 pub mod worker_process;

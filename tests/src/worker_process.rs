@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::process::{Process, ProcessOptions, read_log, tail};
@@ -54,6 +55,8 @@ pub struct Worker {
     node: usize,
     folder: PathBuf,
     defaults: Vec<(&'static str, Value)>,
+    /// Further arguments of every start; see [`Self::set_arguments`].
+    arguments: Mutex<Vec<String>>,
     process: Mutex<Option<Process>>,
 }
 
@@ -71,7 +74,7 @@ impl Worker {
         if let Ok(url) = cluster.internal_url() {
             defaults.push(("internal_url", json!(url)));
         }
-        Ok(Self { node, folder, defaults, process: Mutex::new(None) })
+        Ok(Self { node, folder, defaults, arguments: Mutex::default(), process: Mutex::new(None) })
     }
 
     /// The node it works for.
@@ -92,6 +95,12 @@ impl Worker {
     /// Its log of all runs.
     pub fn log_text(&self) -> String {
         read_log(&self.log_path())
+    }
+
+    /// From now on every start has these arguments too, for example `--etcd …`.
+    pub fn set_arguments<S: Into<String>>(&self, arguments: impl IntoIterator<Item = S>) {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        *self.arguments.lock().unwrap_or_else(PoisonError::into_inner) = arguments;
     }
 
     /// Writes `sync.json`; a running worker is not told.
@@ -201,6 +210,21 @@ impl Worker {
         self.lock().as_ref().context("not running")?.sighup()
     }
 
+    /// Freezes it, as a machine that pauses would: nothing of it runs, its connections stay.
+    pub fn freeze(&self) -> Result<()> {
+        self.lock().as_ref().context("not running")?.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on after [`Self::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.lock().as_ref().context("not running")?.signal(Signal::SIGCONT)
+    }
+
+    /// Asks it to end; it is still to be waited for by [`Self::stop`].
+    pub fn ask_to_end(&self) -> Result<()> {
+        self.lock().as_ref().context("not running")?.sigterm()
+    }
+
     /// Process id in loop mode.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.lock().as_ref().context("not running")?.pid())
@@ -239,6 +263,7 @@ impl Worker {
             .argument("--config")
             .argument(self.config_path())
             .argument("--console")
+            .arguments(self.arguments.lock().unwrap_or_else(PoisonError::into_inner).iter())
             .arguments(arguments);
         for (name, value) in environment {
             options = options.environment(name, value);
