@@ -25,6 +25,7 @@ pub mod lag;
 pub mod lane;
 mod large;
 pub mod mapping_state;
+pub mod marks;
 pub mod memory;
 pub mod parked;
 pub mod probe;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use swift_s3_policy::Timestamp;
 
 use crate::lane::Share;
+use crate::marks::Entry;
 use crate::reason::{Failure, Reason};
 
 /// The most rows one container keeps aside per mapping. The set is written with every cursor, so it must stay small; when it
@@ -16,13 +17,15 @@ pub const MAX_PARKED: usize = 5_000;
 const FIRST_DELAY: Duration = Duration::from_secs(60);
 /// Retries are never further apart than this.
 const LAST_DELAY: Duration = Duration::from_secs(900);
+/// The ROWID of a row that was taken over from another node: in this node's database it has another one, or none.
+const INHERITED: i64 = -1;
 /// Explanations are cut to this many bytes before they are stored.
 const MAX_MESSAGE: usize = 400;
 
 /// One row set aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParkedRow {
-    /// The ROWID when it was set aside. A newer write of the name has another one.
+    /// The ROWID when it was set aside. A newer write of the name has another one. Below 0 for a row that was taken over from another node.
     pub rowid: i64,
     /// Whose share the name is in, hence who reported it first.
     pub share: Share,
@@ -38,6 +41,34 @@ pub struct ParkedRow {
     pub attempts: u32,
     /// When it is tried next, in seconds since the epoch.
     pub next_try: u64,
+    /// The policy that the object was written with, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_index: Option<u32>,
+}
+
+impl ParkedRow {
+    /// True when another node set the row aside, and handed it over. This node's database may have an older row of the name, a newer one, or none.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.rowid < 0
+    }
+
+    fn is_newer_than(&self, other: &Self) -> bool {
+        if self.is_inherited() || other.is_inherited() {
+            let time = |row: &Self| row.timestamp.parse::<Timestamp>().ok();
+            return time(self) > time(other);
+        }
+        self.rowid > other.rowid
+    }
+
+    /// True when whoever has handled a row of the name, with this ROWID and timestamp, owes nothing any more.
+    #[must_use]
+    pub fn is_settled_by(&self, rowid: i64, timestamp: Timestamp) -> bool {
+        if self.is_inherited() {
+            return self.timestamp.parse().is_ok_and(|owed: Timestamp| owed <= timestamp);
+        }
+        self.rowid <= rowid
+    }
 }
 
 /// The rows of one container database that are set aside, by object name.
@@ -128,8 +159,35 @@ impl Parked {
                 message,
                 attempts,
                 next_try: next_try.units() / 100_000,
+                policy_index: row.policy_index,
             },
         );
+    }
+
+    /// Takes over what another node had set aside, beyond all limits: nobody else has it any more. What is newer here stays.
+    pub fn inherit(&mut self, entries: &BTreeMap<String, Entry>) {
+        for (name, entry) in entries {
+            let Ok(timestamp) = entry.timestamp.parse::<Timestamp>() else { continue };
+            let known = self.rows.get(name).and_then(|row| row.timestamp.parse::<Timestamp>().ok());
+            if known.is_some_and(|known| known >= timestamp) {
+                continue;
+            }
+            self.rows.insert(
+                name.clone(),
+                ParkedRow {
+                    rowid: INHERITED,
+                    share: Share::Own,
+                    deleted: entry.deleted,
+                    timestamp: timestamp.to_string(),
+                    // Of what cannot be read there is no name to hand over.
+                    reason: if entry.reason == Reason::BadRow { Reason::Other } else { entry.reason },
+                    message: "another node set it aside".to_owned(),
+                    attempts: 0,
+                    next_try: entry.due,
+                    policy_index: entry.policy,
+                },
+            );
+        }
     }
 
     /// Takes a name out: it is done, or a newer row of it is.
@@ -169,7 +227,7 @@ impl Parked {
     /// Takes over rows of another account of the same feed; of two writes of one name, the newer stays.
     pub fn absorb(&mut self, other: Self) {
         for (name, row) in other.rows {
-            if self.rows.get(&name).is_none_or(|known| known.rowid < row.rowid) {
+            if self.rows.get(&name).is_none_or(|known| row.is_newer_than(known)) {
                 self.rows.insert(name, row);
             }
         }
@@ -198,6 +256,8 @@ pub struct FailedRow {
     pub deleted: bool,
     /// The newest of its timestamps.
     pub timestamp: Timestamp,
+    /// The policy that the object was written with, where it is known.
+    pub policy_index: Option<u32>,
 }
 
 /// 60 s, then half as long again each time up to 900 s; the upper half of each delay is spread by `spread` (0.0..1.0).
@@ -220,7 +280,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_units(1_700_000_000 * 100_000);
 
     fn row(rowid: i64) -> FailedRow {
-        FailedRow { rowid, share: Share::Own, deleted: false, timestamp: NOW }
+        FailedRow { rowid, share: Share::Own, deleted: false, timestamp: NOW, policy_index: Some(1) }
     }
 
     fn failure() -> Failure {

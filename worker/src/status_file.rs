@@ -652,6 +652,7 @@ mod tests {
                 share: Share::Own,
                 deleted: false,
                 timestamp: swift_s3_policy::Timestamp::default(),
+                policy_index: None,
             };
             let failure = crate::reason::Failure::new(crate::reason::Reason::Other, "m");
             saved.parked.fail(name, row, &failure, swift_s3_policy::Timestamp::default(), 0.0);

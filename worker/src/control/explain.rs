@@ -269,6 +269,7 @@ mod tests {
             message: "m".into(),
             attempts: 3,
             next_try: 1_700_000_042,
+            policy_index: None,
         };
         let (failed, future) = (parked(Reason::RemoteRefused), parked(Reason::FutureTimestamp));
         let others = Lane { share: Share::Others, ..OWN };

@@ -67,6 +67,7 @@ pub fn saved(progress: v1::FeedProgress) -> SavedFeed {
                 message: row.message,
                 attempts: row.attempts,
                 next_try: row.next_try,
+                policy_index: None,
             };
             (row.object, parked)
         })
@@ -119,7 +120,13 @@ mod tests {
     fn feed(names: &[&str]) -> SavedFeed {
         let mut parked = Parked::default();
         for (rowid, name) in (1..).zip(names) {
-            let row = FailedRow { rowid, share: Share::Others, deleted: rowid == 1, timestamp: NOW };
+            let row = FailedRow {
+                rowid,
+                share: Share::Others,
+                deleted: rowid == 1,
+                timestamp: NOW,
+                policy_index: None,
+            };
             parked.fail(name, row, &Failure::new(Reason::LocalMissing, "gone"), NOW, 0.0);
         }
         let cursors = [("own".to_owned(), 7), ("others".to_owned(), 5)].into();

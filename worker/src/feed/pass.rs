@@ -64,6 +64,7 @@ impl Task {
             share: self.share,
             deleted: self.row.deleted,
             timestamp: self.row.timestamps.metadata,
+            policy_index: Some(self.row.policy_index),
         }
     }
 }
@@ -402,7 +403,9 @@ impl<'a> Pass<'a> {
             tracing::info!(remote = %self.feed.remote.label, "the remote answers again");
         }
         // A newer row of the name may have been set aside meanwhile; it is still owed.
-        if self.state.parked.get(&task.row.name).is_some_and(|parked| parked.rowid <= task.row.rowid) {
+        let at = task.row.timestamps.metadata;
+        let parked = self.state.parked.get(&task.row.name);
+        if parked.is_some_and(|parked| parked.is_settled_by(task.row.rowid, at)) {
             self.unpark(&task.row.name);
         }
         if let Some(timestamp) = done.carried {
@@ -433,9 +436,9 @@ impl<'a> Pass<'a> {
         if task.row.rowid == 0 {
             return true;
         }
-        let known = self.state.parked.get(name).map(|parked| parked.rowid);
+        let known = self.state.parked.get(name);
         // A newer row of the name is set aside already, and says all that is left to say.
-        if known.is_some_and(|rowid| rowid > task.row.rowid) {
+        if known.is_some_and(|known| !known.is_settled_by(task.row.rowid, task.row.timestamps.metadata)) {
             return true;
         }
         if known.is_none() && !self.state.parked.has_room() {

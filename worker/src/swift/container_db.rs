@@ -15,6 +15,7 @@ mod headers;
 mod info;
 mod row;
 mod shard_range;
+mod sync_points;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use info::ContainerInfo;
 pub use row::{Row, RowProblem};
 pub(crate) use shard_range::RawShardRange;
 pub use shard_range::{OwnRange, ShardRange, ShardRanges, ShardState, ShardingState, sharding_state};
+pub use sync_points::{MAX_POINTS, SyncPoints, is_database_id};
 
 /// How often and how many times a read tries again while a writer commits: for a second in all. SQLite's own waiting
 /// grows to 100 ms between two tries and finds no gap in a busy container.

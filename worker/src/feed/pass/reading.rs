@@ -148,6 +148,7 @@ impl Pass<'_> {
                         share: lane.lane.share,
                         deleted: row.deleted,
                         timestamp: row.timestamps.metadata,
+                        policy_index: Some(row.policy_index),
                     };
                     self.state.parked.wait(&row.name, failed, at);
                     self.parked_changed = true;
@@ -275,8 +276,13 @@ impl Pass<'_> {
                 self.parked_full();
                 return false;
             }
-            let row =
-                FailedRow { rowid: problem.rowid, share, deleted: false, timestamp: Timestamp::default() };
+            let row = FailedRow {
+                rowid: problem.rowid,
+                share,
+                deleted: false,
+                timestamp: Timestamp::default(),
+                policy_index: None,
+            };
             let failure = Failure::new(Reason::BadRow, problem.reason.to_string());
             tracing::warn!(container = %self.feed.source.container, row = problem.rowid, reason = %problem.reason,
                 "row cannot be understood; set aside");

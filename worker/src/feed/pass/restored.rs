@@ -14,8 +14,8 @@ impl Pass<'_> {
             return true;
         }
         let parked = &self.state.parked;
-        let known = parked.get(&task.row.name).map(|parked| parked.rowid);
-        if known.is_some_and(|rowid| rowid > task.row.rowid) {
+        let known = parked.get(&task.row.name);
+        if known.is_some_and(|known| !known.is_settled_by(task.row.rowid, task.row.timestamps.metadata)) {
             return true;
         }
         let due = self.old_enough_at(task.share, restored);

@@ -25,7 +25,7 @@ impl Pass<'_> {
         let found = self
             .feed
             .read(move |database| {
-                names
+                let rows = names
                     .iter()
                     .map(|(name, rowid, unreadable)| {
                         if *unreadable {
@@ -42,10 +42,11 @@ impl Pass<'_> {
                             None => LookedUp::Gone,
                         })
                     })
-                    .collect::<Result<Vec<LookedUp>, DbError>>()
+                    .collect::<Result<Vec<LookedUp>, DbError>>()?;
+                Ok((rows, database.info()?.policy_index))
             })
             .await;
-        let found = match found {
+        let (found, policy_index) = match found {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(container = %self.feed.source.container, %error, "could not look up rows set aside");
@@ -54,6 +55,14 @@ impl Pass<'_> {
         };
         for ((name, parked), row) in due.into_iter().zip(found) {
             match row {
+                // Another node handed it over: the row may lie below the cursor here, or be an older one, or missing.
+                row if parked.is_inherited() => match inherited(&name, &parked, row, policy_index) {
+                    Some(row) => {
+                        let (hint, share) = (Hint::Unknown, parked.share);
+                        self.retries.push_back(Task { row, hint, share, lane: None });
+                    }
+                    None => self.unpark(&name),
+                },
                 LookedUp::Row(row) if row.rowid == parked.rowid => {
                     if parked.reason == Reason::BadRow {
                         // Now it has a name. It stays set aside under that until it is done.
@@ -62,6 +71,7 @@ impl Pass<'_> {
                             share: parked.share,
                             deleted: row.deleted,
                             timestamp: row.timestamps.metadata,
+                            policy_index: Some(row.policy_index),
                         };
                         self.state.parked.wait(&row.name, failed, now());
                         self.unpark(&name);
@@ -77,7 +87,7 @@ impl Pass<'_> {
                 LookedUp::Row(_) => self.unpark(&name),
                 LookedUp::Unreadable => self.repark_bad_row(&name, &parked),
                 // Swift forgets tombstones after a while; the delete is still owed.
-                LookedUp::Gone if parked.deleted => match forgotten_tombstone(&name, &parked) {
+                LookedUp::Gone if parked.deleted => match row_of(&name, &parked, policy_index) {
                     Some(row) => {
                         self.retries.push_back(Task {
                             row,
@@ -101,14 +111,30 @@ impl Pass<'_> {
     fn repark_bad_row(&mut self, name: &str, parked: &ParkedRow) {
         let failure = Failure::new(Reason::BadRow, parked.message.clone());
         let timestamp = parked.timestamp.parse().unwrap_or_default();
-        let row = FailedRow { rowid: parked.rowid, share: parked.share, deleted: parked.deleted, timestamp };
+        let row = FailedRow {
+            rowid: parked.rowid,
+            share: parked.share,
+            deleted: parked.deleted,
+            timestamp,
+            policy_index: parked.policy_index,
+        };
         self.state.parked.fail(name, row, &failure, now(), spread());
         self.parked_changed = true;
     }
 }
 
-/// The delete that a forgotten tombstone asked for.
-fn forgotten_tombstone(name: &str, parked: &ParkedRow) -> Option<Row> {
+/// The row to handle for one that another node handed over: the newest that is known of the name.
+fn inherited(name: &str, parked: &ParkedRow, found: LookedUp, policy_index: u32) -> Option<Row> {
+    match found {
+        LookedUp::Row(row) if parked.is_settled_by(row.rowid, row.timestamps.metadata) => Some(row),
+        // Replication has not brought it here yet, or never will, for the disk that had it is lost; or it is a tombstone that Swift forgot.
+        _ => row_of(name, parked, policy_index),
+    }
+}
+
+/// A row that is not in the database (any more), as far as it was kept; `policy_index` is the container's. Nothing is taken for sent by a listing alone then: that compares
+/// the row's own ETag.
+fn row_of(name: &str, parked: &ParkedRow, policy_index: u32) -> Option<Row> {
     let timestamp: Timestamp = parked.timestamp.parse().ok()?;
     Some(Row {
         rowid: parked.rowid,
@@ -121,7 +147,7 @@ fn forgotten_tombstone(name: &str, parked: &ParkedRow) -> Option<Row> {
         size: 0,
         content_type: String::new(),
         etag: String::new(),
-        deleted: true,
-        policy_index: 0,
+        deleted: parked.deleted,
+        policy_index: parked.policy_index.unwrap_or(policy_index),
     })
 }
