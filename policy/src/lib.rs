@@ -66,7 +66,7 @@ pub use segments::holds_segments;
 pub use selection::SelectionCriteria;
 pub use share::{name_hash, owner_index};
 pub use sync_config::{
-    ConfigProblem, LogFormat, LogLevel, ParsedConfig, Statsd, SyncConfig, Syslog, SyslogProtocol,
-    parse_sync_config,
+    ConfigProblem, CoordinationChoice, LogFormat, LogLevel, ParsedConfig, Statsd, SyncConfig, Syslog,
+    SyslogProtocol, parse_sync_config,
 };
 pub use timestamp::{RowTimestamps, Timestamp, TimestampError};

@@ -70,6 +70,8 @@ pub struct SyncConfig {
     pub log_level: LogLevel,
     /// `log_format`
     pub log_format: LogFormat,
+    /// `coordination`: how nodes share the names of a container out.
+    pub coordination: CoordinationChoice,
     /// `syslog`: a further destination of log lines.
     pub syslog: Option<Syslog>,
     /// `http_proxy`: the proxy for `http` remotes. May hold credentials.
@@ -106,6 +108,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// How nodes share out the names of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CoordinationChoice {
+    /// Through etcd where a worker was told of one, by the ring alone elsewhere.
+    #[default]
+    Auto,
+    /// By the ring alone.
+    Implicit,
+    /// Through etcd.
+    Etcd,
 }
 
 /// A syslog server.
@@ -230,6 +244,7 @@ impl fmt::Debug for SyncConfig {
             .field("log_file", &self.log_file)
             .field("log_level", &self.log_level)
             .field("log_format", &self.log_format)
+            .field("coordination", &self.coordination)
             .field("syslog", &self.syslog)
             .field("http_proxy", &proxy(&self.http_proxy))
             .field("https_proxy", &proxy(&self.https_proxy))

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     Body,
     /// The remote does not know the operation.
     Unsupported,
+    /// Nothing was sent, or not to its end: the permission to send was withdrawn.
+    Withdrawn,
     /// Anything else.
     Other,
 }
@@ -62,6 +64,7 @@ impl ErrorKind {
             Self::TooLarge => "too_large",
             Self::Body => "body",
             Self::Unsupported => "unsupported",
+            Self::Withdrawn => "withdrawn",
             Self::Other => "other",
         }
     }

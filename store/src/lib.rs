@@ -5,7 +5,7 @@
 //! * [`body`]: the streamed body of an upload
 //! * [`entries`]: listings by folder
 //! * [`error`]: [`StoreError`] and its [`ErrorKind`]
-//! * [`limited`]: a store that keeps to rates
+//! * [`limited`]: a store that keeps to rates, and sends nothing without permission
 //! * [`metering`]: counts of requests sent, by operation
 //! * [`remotes`]: the open stores of a process, shared by mappings, and whether they are worth asking
 //! * [`secrets`]: reads credentials from where the configuration says they are
@@ -34,7 +34,7 @@ pub mod verify;
 pub use body::{Body, BoxError};
 pub use entries::{Entry, EntryPage, EntryQuery, EntryStart, ObjectEntry};
 pub use error::{ErrorKind, StoreError};
-pub use limited::{Limited, RateGate};
+pub use limited::{Limited, Permission, RateGate};
 pub use metering::RequestCounts;
 pub use multipart::{
     CompletedPart, CopyPart, Multipart, NewUpload, PendingUpload, PutPart, StoredPart, UploadMark, UploadPage,

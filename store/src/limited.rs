@@ -1,9 +1,10 @@
 //! Keeps to rates: requests in a second, and bytes of uploads in a second.
 //!
 //! A [`RateGate`] lets so much through and no more; several mappings, or all, may share one. [`Limited`] puts gates in
-//! front of a store. An upload waits piece by piece while its body is sent, so that its connection keeps moving.
+//! front of a store, and the [`Permission`] to send anything at all. An upload waits piece by piece while its body is sent, so that its connection keeps moving.
 
 mod paced_body;
+mod permitted_body;
 mod rate_gate;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::object_store::{
 };
 use crate::swift_account::{ContainerHead, SloSegment, SwiftAccount};
 use paced_body::PacedBody;
+use permitted_body::PermittedBody;
 
 pub use rate_gate::RateGate;
 
@@ -35,17 +37,37 @@ pub use rate_gate::RateGate;
 pub struct Limited {
     inner: Arc<dyn ObjectStore>,
     gates: Arc<[Arc<RateGate>]>,
+    permission: Option<Arc<dyn Permission>>,
+}
+
+/// Says whether requests may be sent. Asked right before each request, and before each piece of a body.
+pub trait Permission: std::fmt::Debug + Send + Sync {
+    /// False once somebody else may be sending in our place.
+    fn is_given(&self) -> bool;
 }
 
 impl Limited {
     /// Puts `gates` in front of `inner`.
     pub fn new(inner: Arc<dyn ObjectStore>, gates: Vec<Arc<RateGate>>) -> Self {
-        Self { inner, gates: gates.into() }
+        Self { inner, gates: gates.into(), permission: None }
     }
 
-    async fn request(&self) {
+    /// The same; once the permission is withdrawn no request begins, and no body comes to its end:
+    /// [`ErrorKind::Withdrawn`].
+    #[must_use]
+    pub fn permitted(self, permission: Arc<dyn Permission>) -> Self {
+        Self { permission: Some(permission), ..self }
+    }
+
+    async fn request(&self) -> Result<(), StoreError> {
         for gate in &*self.gates {
             gate.request().await;
+        }
+        match &self.permission {
+            Some(permission) if !permission.is_given() => {
+                Err(StoreError::named(ErrorKind::Withdrawn, "request"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -54,12 +76,12 @@ impl Limited {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Limited {
     async fn head(&self, key: &str) -> Result<Option<RemoteObject>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.head(key).await
     }
 
     async fn put(&self, key: &str, put: PutObject) -> Result<PutReceipt, StoreError> {
-        self.request().await;
+        self.request().await?;
         let body = self.paced(put.body);
         self.inner.put(key, PutObject { body, ..put }).await
     }
@@ -71,17 +93,17 @@ impl ObjectStore for Limited {
         metadata: &RemoteMetadata,
         storage_class: Option<&str>,
     ) -> Result<(), StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.replace_metadata(key, expected_etag, metadata, storage_class).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.delete(key).await
     }
 
     async fn delete_if(&self, key: &str, expected_etag: &str) -> Result<(), StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.delete_if(key, expected_etag).await
     }
 
@@ -91,12 +113,12 @@ impl ObjectStore for Limited {
         start_after: Option<&str>,
         max_keys: u16,
     ) -> Result<ListPage, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.list(prefix, start_after, max_keys).await
     }
 
     async fn list_entries(&self, query: &EntryQuery<'_>) -> Result<EntryPage, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.list_entries(query).await
     }
 
@@ -106,31 +128,31 @@ impl ObjectStore for Limited {
     }
 
     async fn lifecycle_rules(&self) -> Result<Vec<LifecycleRule>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.lifecycle_rules().await
     }
 
     /// Reads the rules and writes them: two requests.
     async fn set_expiration(&self, key_prefix: &str, days: u32) -> Result<LifecyclePlan, StoreError> {
-        self.request().await;
-        self.request().await;
+        self.request().await?;
+        self.request().await?;
         self.inner.set_expiration(key_prefix, days).await
     }
 
     /// As [`Self::set_expiration`].
     async fn clear_expiration(&self, key_prefix: &str) -> Result<bool, StoreError> {
-        self.request().await;
-        self.request().await;
+        self.request().await?;
+        self.request().await?;
         self.inner.clear_expiration(key_prefix).await
     }
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Option<GetObject>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.get(key, range).await
     }
 
     async fn look(&self, key: &str) -> Result<Option<(RemoteObject, AnswerNotes)>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.look(key).await
     }
 
@@ -139,12 +161,12 @@ impl ObjectStore for Limited {
         key: &str,
         range: Option<Range<u64>>,
     ) -> Result<Option<(GetObject, AnswerNotes)>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.read(key, range).await
     }
 
     async fn thaw(&self, key: &str, days: u32, tier: Option<&str>) -> Result<Thaw, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner.thaw(key, days, tier).await
     }
 
@@ -173,10 +195,14 @@ impl Limited {
     }
 
     fn paced(&self, body: Body) -> Body {
-        if self.gates.is_empty() {
-            return body;
+        let body = match self.gates.is_empty() {
+            true => body,
+            false => body::from_body(PacedBody::new(body, Arc::clone(&self.gates))),
+        };
+        match &self.permission {
+            Some(permission) => body::from_body(PermittedBody::new(body, Arc::clone(permission))),
+            None => body,
         }
-        body::from_body(PacedBody::new(body, Arc::clone(&self.gates)))
     }
 }
 
@@ -184,18 +210,18 @@ impl Limited {
 #[deny(clippy::missing_trait_methods)]
 impl Multipart for Limited {
     async fn create(&self, key: &str, upload: &NewUpload) -> Result<String, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_multipart()?.create(key, upload).await
     }
 
     async fn put_part(&self, key: &str, upload_id: &str, part: PutPart) -> Result<String, StoreError> {
-        self.request().await;
+        self.request().await?;
         let body = self.paced(part.body);
         self.inner_multipart()?.put_part(key, upload_id, PutPart { body, ..part }).await
     }
 
     async fn copy_part(&self, key: &str, upload_id: &str, copy: &CopyPart<'_>) -> Result<String, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_multipart()?.copy_part(key, upload_id, copy).await
     }
 
@@ -205,22 +231,22 @@ impl Multipart for Limited {
         upload_id: &str,
         parts: &[CompletedPart],
     ) -> Result<PutReceipt, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_multipart()?.complete(key, upload_id, parts).await
     }
 
     async fn abort(&self, key: &str, upload_id: &str) -> Result<(), StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_multipart()?.abort(key, upload_id).await
     }
 
     async fn list_uploads(&self, prefix: &str, after: Option<&UploadMark>) -> Result<UploadPage, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_multipart()?.list_uploads(prefix, after).await
     }
 
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<StoredPart>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_multipart()?.list_parts(key, upload_id).await
     }
 }
@@ -233,12 +259,12 @@ impl SwiftAccount for Limited {
         container: &str,
         storage_policy: Option<&str>,
     ) -> Result<bool, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.ensure_container(container, storage_policy).await
     }
 
     async fn head_container(&self, container: &str) -> Result<Option<ContainerHead>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.head_container(container).await
     }
 
@@ -247,12 +273,12 @@ impl SwiftAccount for Limited {
         container: &str,
         headers: &BTreeMap<String, String>,
     ) -> Result<(), StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.post_container(container, headers).await
     }
 
     async fn delete_container(&self, container: &str) -> Result<(), StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.delete_container(container).await
     }
 
@@ -262,7 +288,7 @@ impl SwiftAccount for Limited {
         start_after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.list_containers(prefix, start_after, limit).await
     }
 
@@ -272,17 +298,17 @@ impl SwiftAccount for Limited {
         segments: &[SloSegment],
         metadata: &RemoteMetadata,
     ) -> Result<PutReceipt, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.put_slo(key, segments, metadata).await
     }
 
     async fn slo_manifest(&self, key: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.slo_manifest(key, max_bytes).await
     }
 
     async fn delete_slo(&self, key: &str) -> Result<(), StoreError> {
-        self.request().await;
+        self.request().await?;
         self.inner_swift()?.delete_slo(key).await
     }
 }

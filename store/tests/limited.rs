@@ -5,13 +5,14 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
 use support::{Answer, metadata, open_at, put_of, serve};
 use swift_s3_policy::Rates;
-use swift_s3_store::{ErrorKind, Limited, ObjectStore, PutObject, RateGate, body};
+use swift_s3_store::{ErrorKind, Limited, ObjectStore, Permission, PutObject, RateGate, body};
 
 #[tokio::test]
 async fn a_slow_upload_arrives_whole_with_its_length() {
@@ -65,4 +66,32 @@ async fn requests_reach_the_server_no_faster_than_allowed() {
     // Two at once, ten more at 50 ms each.
     assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
     assert_eq!(server.captured().len(), 12);
+}
+
+/// Permission for so many questions.
+#[derive(Debug)]
+struct Countdown(AtomicI64);
+
+impl Permission for Countdown {
+    fn is_given(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::Relaxed) > 0
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_without_permission_and_no_upload_ends_without_it() {
+    for allowed in [0, 1, 3] {
+        let server = serve(|_, _| Answer::new(200).header("etag", "\"e\"")).await;
+        let permission = Arc::new(Countdown(AtomicI64::new(allowed)));
+        let store = Limited::new(open_at(&server).await, Vec::new()).permitted(permission);
+        let frames = vec![Ok::<_, std::io::Error>(Bytes::from_static(b"0123456789")); 10];
+        let body = body::from_stream(stream::iter(frames));
+        let error = store.put("k", PutObject { length: 100, body, ..put_of("") }).await.unwrap_err();
+        let expected = if allowed == 0 { ErrorKind::Withdrawn } else { ErrorKind::Body };
+        assert_eq!(error.kind(), expected, "{error}");
+        assert!(server.captured().iter().all(|request| !request.complete));
+        let error = store.delete("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Withdrawn);
+        assert!(server.captured().iter().all(|request| request.method != "DELETE"));
+    }
 }

@@ -11,12 +11,14 @@ use clap::{Parser, ValueEnum};
 use swift_s3_daemon::logging::{self, LogSettings};
 use swift_s3_daemon::signals::Signals;
 use swift_s3_daemon::statsd::Counters;
+use swift_s3_etcd::{Etcd, EtcdArguments};
 use swift_s3_policy::document::local_settings;
-use swift_s3_policy::{ConfigProblem, LogLevel, Secret, SecretSource, SyncConfig};
+use swift_s3_policy::{ConfigProblem, CoordinationChoice, LogLevel, Secret, SecretSource, SyncConfig};
 use tokio::sync::mpsc;
 
 use crate::board::Board;
 use crate::control::Link;
+use crate::coordination::Coordination;
 use crate::discover::Discovery;
 use crate::feed::Shared;
 use crate::schedule::{Parts, Scheduler, Switch};
@@ -57,8 +59,8 @@ pub struct Arguments {
     /// Work under a control plane, which has the configuration and keeps progress: http(s)://HOST:PORT, several for fail-over
     #[arg(long, value_name = "URL", env = "SWIFT_S3_SYNC_CONTROL", value_delimiter = ',')]
     pub control: Vec<String>,
-    /// The name of this node towards the control plane; by default the host's name
-    #[arg(long, value_name = "NAME", env = "SWIFT_S3_SYNC_NODE_ID", requires = "control")]
+    /// The name of this node towards the control plane and in etcd; by default the host's name
+    #[arg(long, value_name = "NAME", env = "SWIFT_S3_SYNC_NODE_ID")]
     pub node_id: Option<String>,
     /// A file with the token to show to the control plane
     #[arg(long, value_name = "PATH", env = "SWIFT_S3_SYNC_CONTROL_TOKEN_FILE", requires = "control")]
@@ -94,6 +96,9 @@ pub struct Arguments {
     /// Check the configuration and what it names on this machine, then exit without touching anything
     #[arg(long)]
     pub check_config: bool,
+    /// Share the work out through etcd
+    #[command(flatten)]
+    pub etcd: EtcdArguments,
 }
 
 /// Log levels by their names in Python, which operators of the original know.
@@ -134,6 +139,18 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         return check(arguments, &config, &warnings);
     }
     let mut problems = Vec::new();
+    let etcd = match arguments.etcd.settings() {
+        Ok(settings) => settings.map(Etcd::new),
+        Err(error) => {
+            problems.push(ConfigProblem {
+                path: "--etcd".into(),
+                found: error.to_string(),
+                allowed: "an etcd that can be talked to".into(),
+            });
+            None
+        }
+    };
+    problems.extend(startup::coordination_problem(&config, !arguments.etcd.etcd.is_empty()));
     if config.log_file.is_none() && !arguments.console {
         problems.push(ConfigProblem {
             path: "log_file".into(),
@@ -198,8 +215,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             }
         };
         match (control, ground) {
-            (Some(settings), _) => controlled::serve(arguments, settings, config, local, signals).await,
-            (None, Some(ground)) => alone(arguments, Arc::new(config), ground, signals).await,
+            (Some(settings), _) => controlled::serve(arguments, settings, etcd, config, local, signals).await,
+            (None, Some(ground)) => alone(arguments, etcd.as_ref(), Arc::new(config), ground, signals).await,
             (None, None) => ExitCode::FAILURE,
         }
     });
@@ -243,12 +260,7 @@ fn under_control(
         arguments.control_token_file.clone().map(|path| resolve(&SecretSource::File(path))).transpose();
     let token = token
         .map_err(|error| problem("--control-token-file", error.to_string(), "a file that holds the token"))?;
-    let host =
-        || nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
-    let node_id = arguments.node_id.clone().unwrap_or_else(host);
-    if node_id.is_empty() || node_id.len() > 255 || node_id.chars().any(char::is_control) {
-        return Err(problem("--node-id", format!("{node_id:?}"), "a name of 1 to 255 bytes"));
-    }
+    let node_id = node_id(arguments)?;
     let settings = ControlSettings {
         urls: arguments.control.clone(),
         node_id,
@@ -262,6 +274,21 @@ fn under_control(
         .endpoints()
         .map_err(|error| problem("--control", error.to_string(), "the address of a control plane"))?;
     Ok(Some(settings))
+}
+
+/// What this worker is called by others.
+fn node_id(arguments: &Arguments) -> Result<String, ConfigProblem> {
+    let host =
+        || nix::unistd::gethostname().map(|host| host.to_string_lossy().into_owned()).unwrap_or_default();
+    let node_id = arguments.node_id.clone().unwrap_or_else(host);
+    if node_id.is_empty() || node_id.len() > 255 || node_id.chars().any(char::is_control) {
+        return Err(ConfigProblem {
+            path: "--node-id".to_owned(),
+            found: format!("{node_id:?}"),
+            allowed: "a name of 1 to 255 bytes".to_owned(),
+        });
+    }
+    Ok(node_id)
 }
 
 fn file(arguments: &Arguments) -> String {
@@ -289,7 +316,17 @@ fn refuse(arguments: &Arguments, problems: &[ConfigProblem]) -> ExitCode {
 }
 
 /// Works by the configuration file.
-async fn alone(arguments: &Arguments, config: Arc<SyncConfig>, ground: Ground, signals: Signals) -> ExitCode {
+async fn alone(
+    arguments: &Arguments,
+    etcd: Option<&Etcd>,
+    config: Arc<SyncConfig>,
+    ground: Ground,
+    signals: Signals,
+) -> ExitCode {
+    let node_id = match node_id(arguments) {
+        Ok(node_id) => node_id,
+        Err(problem) => return refuse(arguments, &[problem]),
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), config = %file(arguments), mappings = config.mappings.len(),
         devices = %config.devices.display(), once = arguments.once, "started"
@@ -298,7 +335,15 @@ async fn alone(arguments: &Arguments, config: Arc<SyncConfig>, ground: Ground, s
         ground,
         Arc::clone(&config),
         arguments.once,
-        Surroundings { is_complete: true, ..Surroundings::default() },
+        Surroundings {
+            link: None,
+            board: Arc::default(),
+            remotes: Arc::default(),
+            worker_count: 0,
+            switches: HashMap::new(),
+            is_complete: true,
+            coordination: coordination(etcd, &node_id, &config, arguments.once),
+        },
     ));
     if arguments.once {
         return once(scheduler, signals).await;
@@ -316,8 +361,20 @@ async fn once(scheduler: Scheduler, signals: Signals) -> ExitCode {
     if succeeded { ExitCode::SUCCESS } else { ExitCode::from(EXIT_ROWS_FAILED) }
 }
 
-/// What a control plane adds.
-#[derive(Debug, Default)]
+/// How this worker shares the work with others. A single round is too short to own anything.
+fn coordination(etcd: Option<&Etcd>, node_id: &str, config: &SyncConfig, once: bool) -> Coordination {
+    match etcd {
+        Some(etcd) if !once => {
+            tracing::info!(etcd = ?etcd.settings().endpoints, prefix = etcd.settings().prefix, node = node_id,
+                lease_seconds = etcd.settings().lease.as_secs(), "coordinating through etcd");
+            Coordination::start(etcd, node_id, config.coordination != CoordinationChoice::Implicit)
+        }
+        etcd => Coordination::without_etcd(etcd.is_some()),
+    }
+}
+
+/// What a worker has beside its configuration.
+#[derive(Debug)]
 struct Surroundings {
     link: Option<Link>,
     board: Arc<Board>,
@@ -325,6 +382,7 @@ struct Surroundings {
     worker_count: u32,
     switches: HashMap<String, Switch>,
     is_complete: bool,
+    coordination: Coordination,
 }
 
 fn parts(ground: Ground, config: Arc<SyncConfig>, once: bool, around: Surroundings) -> Parts {
@@ -350,5 +408,6 @@ fn parts(ground: Ground, config: Arc<SyncConfig>, once: bool, around: Surroundin
         worker_count: around.worker_count,
         switches: around.switches,
         is_complete: around.is_complete,
+        coordination: around.coordination,
     }
 }

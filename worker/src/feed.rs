@@ -20,7 +20,9 @@ use swift_s3_policy::{Mapping, Timestamp};
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::lane::{Lane, Rows, lanes};
+use crate::coordination::Regime;
+use crate::coordination::records::Records;
+use crate::lane::{Lane, Rows, Waits, lanes};
 use crate::mapping_state::MappingState;
 use crate::memory::{FeedName, Memory, Origin};
 use crate::parked::Parked;
@@ -80,8 +82,31 @@ pub struct Source {
     pub database: PathBuf,
     /// Where the container server leaves new rows first.
     pub pending: PathBuf,
-    /// The replica indexes that this node holds.
+    /// The replica indexes whose names this node handles first: those that it holds, or, with explicit coordination, owns.
     pub own: Vec<u32>,
+}
+
+/// What a feed is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where objects go.
+    pub route: Arc<Route>,
+    /// The remote's health.
+    pub remote: Arc<RemoteStore>,
+    /// The mapping's identity.
+    pub identity: String,
+    /// Where rows come from.
+    pub source: Source,
+    /// No other mapping of the container goes to a bucket of the same name.
+    pub sole: bool,
+    /// The mapping's switches and limits.
+    pub mapping: Arc<MappingState>,
+    /// Where progress is kept.
+    pub memory: Memory,
+    /// The way of sharing out work.
+    pub regime: Arc<Regime>,
+    /// Where owners of shares leave how far they are.
+    pub records: Option<Arc<Records>>,
 }
 
 /// One database of one mapping.
@@ -99,6 +124,11 @@ pub struct Feed {
     pub sole: bool,
     /// The mapping's switches and limits.
     pub mapping: Arc<MappingState>,
+    /// The way of sharing out work that the feed was made for.
+    pub regime: Arc<Regime>,
+    records: Option<Arc<Records>>,
+    /// When it was made; what it owns is owned since then at least.
+    made_at: Timestamp,
     memory: Memory,
     state: Mutex<Option<State>>,
     view: std::sync::Mutex<View>,
@@ -158,8 +188,8 @@ impl State {
     }
 
     /// Ages come from settings that a reload may change.
-    fn keep_lanes_current(&mut self, mapping: &Mapping, verification_slack: Duration) {
-        let current = lanes(mapping, verification_slack, self.nodes, self.has_deletes_apart());
+    fn keep_lanes_current(&mut self, mapping: &Mapping, waits: Waits) {
+        let current = lanes(mapping, waits, self.nodes, self.has_deletes_apart());
         for (state, lane) in self.lanes.iter_mut().zip(current) {
             if state.lane != lane {
                 state.lane = lane;
@@ -200,25 +230,20 @@ pub struct PassEnd {
 }
 
 impl Feed {
-    /// A feed that continues from what `memory` knows.
+    /// A feed that continues from what its memory knows.
     #[must_use]
-    pub fn new(
-        route: Arc<Route>,
-        remote: Arc<RemoteStore>,
-        identity: String,
-        source: Source,
-        sole: bool,
-        mapping: Arc<MappingState>,
-        memory: Memory,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
         Self {
-            route,
-            remote,
-            identity,
-            source,
-            sole,
-            mapping,
-            memory,
+            route: parts.route,
+            remote: parts.remote,
+            identity: parts.identity,
+            source: parts.source,
+            sole: parts.sole,
+            mapping: parts.mapping,
+            regime: parts.regime,
+            records: parts.records,
+            made_at: now(),
+            memory: parts.memory,
             state: Mutex::default(),
             view: std::sync::Mutex::default(),
             retries: std::sync::Mutex::default(),
@@ -231,6 +256,10 @@ impl Feed {
             seen: std::sync::Mutex::default(),
             headers_carried: std::sync::Mutex::default(),
         }
+    }
+
+    fn waits(&self, settings: &PassSettings) -> Waits {
+        Waits { own: self.regime.own_wait, others: settings.verification_slack }
     }
 
     /// Tells the feed that its database has changed. A pass that is under way takes notice.
@@ -303,7 +332,7 @@ impl Feed {
         // Taken out for the walk: after a panic in it, the next one starts from what was saved.
         let Some(mut state) = guard.take() else { return PassEnd::default() };
         let must_save = self.obey(&mut state, &info, before, settings);
-        state.keep_lanes_current(&self.route.mapping, settings.verification_slack);
+        state.keep_lanes_current(&self.route.mapping, self.waits(settings));
         let headers_owed_until = self.carry_container_headers(&info).await;
         let mut end = pass::Pass::new(self, &mut state, shared, settings, &info, must_save).drive(stop).await;
         *guard = Some(state);
@@ -382,7 +411,7 @@ impl Feed {
     async fn start(&self, info: &ContainerInfo, settings: &PassSettings) -> State {
         let mapping = &*self.route.mapping;
         let (own, nodes) = (&self.source.own, self.source.place.nodes);
-        let lanes = lanes(mapping, settings.verification_slack, nodes, false);
+        let lanes = lanes(mapping, self.waits(settings), nodes, false);
         let origin = Origin { mapping, lanes: &lanes, own, nodes, sole: self.sole };
         let saved = self.memory.load(&self.name(&info.id), origin).await;
         let apart = saved.as_ref().is_some_and(|saved| {
@@ -399,7 +428,7 @@ impl Feed {
         deletes_apart: bool,
     ) -> State {
         let (own, nodes) = (&self.source.own, self.source.place.nodes);
-        let lanes = lanes(&self.route.mapping, settings.verification_slack, nodes, deletes_apart);
+        let lanes = lanes(&self.route.mapping, self.waits(settings), nodes, deletes_apart);
         let cursors =
             saved.as_ref().map_or_else(|| vec![0; lanes.len()], |saved| saved.start(&lanes, own, nodes));
         let parked = saved.as_ref().map(|saved| saved.parked.clone()).unwrap_or_default();

@@ -197,7 +197,7 @@ impl Backlog {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::lane::lanes;
+    use crate::lane::{Waits, lanes};
     use std::time::Duration;
     use swift_s3_policy::{RowTimestamps, parse_sync_config};
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn counted(mapping: &Mapping, own: &[u32], nodes: u32, cursor: i64, held: bool, rows: &[Row]) -> Backlog {
-        let lanes: Vec<_> = lanes(mapping, Duration::from_secs(60), nodes, held)
+        let lanes: Vec<_> = lanes(mapping, Waits::for_others(Duration::from_secs(60)), nodes, held)
             .into_iter()
             .map(|lane| (lane, cursor))
             .collect();

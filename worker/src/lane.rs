@@ -57,11 +57,28 @@ impl Lane {
     }
 }
 
+/// How long rows are left alone beside what the mapping asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Rows of this node's own share.
+    pub own: Duration,
+    /// Rows of others.
+    pub others: Duration,
+}
+
+impl Waits {
+    /// Own rows are handled at once.
+    #[must_use]
+    pub fn for_others(others: Duration) -> Self {
+        Self { own: Duration::ZERO, others }
+    }
+}
+
 /// The lanes of a mapping: two without `copy_after`, up to four with it, or when `split` asks to have deletes apart.
 #[must_use]
-pub fn lanes(mapping: &Mapping, verification_slack: Duration, nodes: u32, split: bool) -> Vec<Lane> {
+pub fn lanes(mapping: &Mapping, waits: Waits, nodes: u32, split: bool) -> Vec<Lane> {
     let mut lanes = Vec::with_capacity(4);
-    for (share, slack) in [(Share::Own, Duration::ZERO), (Share::Others, verification_slack)] {
+    for (share, slack) in [(Share::Own, waits.own), (Share::Others, waits.others)] {
         // A replica count of one leaves no share for others; their cursor would only read every row twice.
         if share == Share::Others && nodes <= 1 {
             continue;
@@ -161,7 +178,7 @@ mod tests {
     #[test]
     fn every_row_belongs_to_exactly_one_lane() {
         for (extra, split) in [("", false), ("", true), (r#","copy_after":3600"#, false)] {
-            let lanes = lanes(&mapping(extra), Duration::from_secs(60), 3, split);
+            let lanes = lanes(&mapping(extra), Waits::for_others(Duration::from_secs(60)), 3, split);
             for name in ["obj0", "foo", "café", "a", "b", "c"] {
                 for deleted in [false, true] {
                     let taken = lanes
@@ -200,7 +217,8 @@ mod tests {
 
     #[test]
     fn deletes_do_not_wait_for_copy_after() {
-        let lanes = lanes(&mapping(r#","copy_after":3600"#), Duration::from_secs(60), 1, false);
+        let lanes =
+            lanes(&mapping(r#","copy_after":3600"#), Waits::for_others(Duration::from_secs(60)), 1, false);
         let verdicts: Vec<_> =
             lanes.iter().map(|lane| judge(*lane, row("foo", true, before(1)), &[0], 1, NOW)).collect();
         assert_eq!(verdicts, [Verdict::Take, Verdict::Pass]);

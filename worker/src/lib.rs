@@ -9,13 +9,15 @@
 //!    [`hashing_body`] proving the bytes on their way. `large` reads segments and uploads in parts.
 //! 4. [`memory`] keeps progress on this node or in the control plane, [`lag`] counts what is left, [`valve`] holds a burst of deletes,
 //!    [`board`] shows what is going on, and [`control`] talks to the control plane.
-//! 5. [`sweep`] gives up uploads that killed workers left.
-//! 6. [`swift`] is everything that touches the local cluster, what is shared of the remote stores is in the crate `store`.
+//! 5. [`coordination`] shares the work out between workers, by the ring alone or through etcd.
+//! 6. [`sweep`] gives up uploads that killed workers left.
+//! 7. [`swift`] is everything that touches the local cluster, what is shared of the remote stores is in the crate `store`.
 
 pub mod audit;
 pub mod board;
 pub mod cli;
 pub mod control;
+pub mod coordination;
 pub mod decide;
 pub mod discover;
 pub(crate) mod failpoint;

@@ -136,6 +136,12 @@ impl Parked {
         self.insert(name, row, &Failure::new(Reason::Restored, message), 0, due);
     }
 
+    /// Sets a row aside that was in somebody's hands when this worker lost its shares, until `due`.
+    pub fn wait_unsettled(&mut self, name: &str, row: FailedRow, due: Timestamp) {
+        let message = "in flight when this worker lost its shares; looked at again".to_owned();
+        self.insert(name, row, &Failure::new(Reason::Unsettled, message), 0, due);
+    }
+
     /// True when one more row may wait after a restore: such rows leave half of the room to failures.
     #[must_use]
     pub fn has_room_for_restored(&self) -> bool {

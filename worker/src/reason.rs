@@ -46,6 +46,8 @@ pub enum Reason {
     FutureTimestamp,
     /// The object was restored from the remote and waits until it is old enough to be archived again.
     Restored,
+    /// It was in somebody's hands when this worker lost its shares, and is looked at again.
+    Unsettled,
     /// A reason written by a newer version of this program.
     #[serde(other)]
     Other,
@@ -76,6 +78,7 @@ impl Reason {
             Self::BadRow => "bad_row",
             Self::FutureTimestamp => "future_timestamp",
             Self::Restored => "restored",
+            Self::Unsettled => "unsettled",
             Self::Other => "other",
         }
     }
@@ -92,7 +95,7 @@ impl Reason {
     /// True when the row only waits for its time: such rows are no failures and do not change the exit code.
     #[must_use]
     pub fn is_waiting(self) -> bool {
-        matches!(self, Self::FutureTimestamp | Self::Restored)
+        matches!(self, Self::FutureTimestamp | Self::Restored | Self::Unsettled)
     }
 }
 

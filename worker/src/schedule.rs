@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Place};
 use crate::control::{ControlMemory, Link};
+use crate::coordination::Coordination;
 use crate::discover::{Discovered, Discovery, Found};
 use crate::feed::{Feed, PassEnd, PassSettings, Shared, now};
 use crate::memory::{FeedName, Memory};
@@ -87,6 +88,9 @@ pub struct Scheduler {
     /// Over how many workers the cluster's limits are divided.
     worker_count: u32,
     discovery: Discovery,
+    coordination: Coordination,
+    /// The serial of the regime that routes were made for.
+    regime: Option<u64>,
     watcher: Option<Watcher>,
     entries: HashMap<FeedKey, Entry>,
     by_folder: HashMap<PathBuf, Vec<FeedKey>>,
@@ -135,6 +139,8 @@ pub struct Parts {
     pub is_complete: bool,
     /// Finds databases.
     pub discovery: Discovery,
+    /// Shares the work out.
+    pub coordination: Coordination,
     /// Handle what is there, once.
     pub once: bool,
 }
@@ -167,6 +173,8 @@ impl Scheduler {
             cluster_gate: Arc::new(RateGate::new(Rates::default())),
             worker_count: parts.worker_count.max(1),
             discovery: parts.discovery,
+            coordination: parts.coordination,
+            regime: None,
             watcher,
             entries: HashMap::new(),
             by_folder: HashMap::new(),
@@ -262,6 +270,8 @@ impl Scheduler {
                 },
                 () = sleep_until(next_due), if next_due.is_some() => self.start_due(),
                 () = sleep_until(self.sweeping.due()) => self.sweep(),
+                // Shares come and go: feeds are brought in line with them by a look at everything.
+                () = self.coordination.changed() => poll.reset_immediately(),
                 Some((key, end)) = self.ends.1.recv() => if self.ended(&key, end) {
                     // Its place may be for a feed with other credentials or another position in the ring.
                     poll.reset_immediately();
@@ -303,6 +313,8 @@ impl Scheduler {
             }
         }
         self.counters.flush();
+        // What is in flight has ended: others may go on at once.
+        self.coordination.leave().await;
         tracing::info!("stopped");
     }
 
@@ -413,6 +425,7 @@ impl Scheduler {
         entry.running = false;
         if entry.retired {
             self.remove(key);
+            self.tell_what_is_in_use();
             return true;
         }
         if entry.feed.mapping.is_paused() {

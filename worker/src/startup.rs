@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
-use swift_s3_policy::{ConfigProblem, CredentialSource, SyncConfig, parse_sync_config};
+use swift_s3_policy::{ConfigProblem, CoordinationChoice, CredentialSource, SyncConfig, parse_sync_config};
 
 use crate::status_file::StatusDir;
 use crate::swift::local_objects::InternalUrl;
@@ -67,6 +67,19 @@ pub(crate) fn secrets(mapping: &swift_s3_policy::Mapping) -> Vec<ConfigProblem> 
         Some(problem(&format!("{}.{key}", mapping.path), error.to_string(), "a secret that can be read"))
     })
     .collect()
+}
+
+/// A way of sharing out work that this worker was not prepared for.
+#[must_use]
+pub fn coordination_problem(config: &SyncConfig, has_etcd: bool) -> Option<ConfigProblem> {
+    let is_wrong = config.coordination == CoordinationChoice::Etcd && !has_etcd;
+    is_wrong.then(|| {
+        problem(
+            "coordination",
+            "\"etcd\", but this worker was started without --etcd",
+            "\"auto\" or \"implicit\"",
+        )
+    })
 }
 
 /// What the process stands on.

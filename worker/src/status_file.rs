@@ -493,7 +493,7 @@ pub fn file_name(name: &str) -> String {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::lane::lanes;
+    use crate::lane::{Waits, lanes};
     use std::time::Duration;
     use swift_s3_policy::parse_sync_config;
 
@@ -517,7 +517,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("AUTH_a")).unwrap();
         fs::write(folder.path().join("AUTH_a/c"), bytes).unwrap();
-        let lanes = lanes(mapping, Duration::from_secs(60), 3, false);
+        let lanes = lanes(mapping, Waits::for_others(Duration::from_secs(60)), 3, false);
         let file = StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap();
         let saved = file.saved(&name("identity"), origin(mapping, &lanes))?;
         Some(saved.start(&lanes, &[0], 3))
@@ -586,7 +586,7 @@ mod tests {
             .unwrap()
             .save("old", "id", SavedFeed::default())
             .unwrap();
-        let lanes = lanes(&mapping(""), Duration::ZERO, 3, false);
+        let lanes = lanes(&mapping(""), Waits::for_others(Duration::ZERO), 3, false);
         let file = StatusDir::new(folder.path()).file("AUTH_a", "c").unwrap();
         assert_eq!(file.saved(&name("new endpoint"), origin(&mapping(""), &lanes)), None);
         let text = fs::read_to_string(folder.path().join("AUTH_a/c")).unwrap();
@@ -595,7 +595,7 @@ mod tests {
 
     #[test]
     fn moved_shares_go_back_to_where_all_shares_are_done() {
-        let lanes = lanes(&mapping(""), Duration::ZERO, 3, false);
+        let lanes = lanes(&mapping(""), Waits::for_others(Duration::ZERO), 3, false);
         let saved = SavedFeed {
             cursors: BTreeMap::from([("own".into(), 42), ("others".into(), 17)]),
             replicas: vec![0],
@@ -683,7 +683,7 @@ mod tests {
 
     #[test]
     fn lanes_split_and_join_where_both_parts_were_done() {
-        let lanes = |split| lanes(&mapping(""), Duration::ZERO, 3, split);
+        let lanes = |split| lanes(&mapping(""), Waits::for_others(Duration::ZERO), 3, split);
         let joined = progress(&[("own", 10), ("others", 4)], &[]);
         assert_eq!(joined.start(&lanes(true), &[], 3), [10, 10, 4, 4]);
         let split = progress(

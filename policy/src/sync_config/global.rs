@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::problem::describe;
 use super::reader::{Section, Unit};
 use super::url_check::{is_plain_url, is_proxy_url, without_credentials};
-use super::{LogFormat, LogLevel, Statsd, SyncConfig, Syslog, SyslogProtocol};
+use super::{CoordinationChoice, LogFormat, LogLevel, Statsd, SyncConfig, Syslog, SyslogProtocol};
 use super::{Purpose, RefusedMapping, limits, mappings};
 
 /// Where the original's documentation puts the devices.
@@ -30,9 +30,10 @@ const PATH_RULE: &str = "a path";
 const CHUNK_RULE: &str = "a whole number from 1 to 4294967295";
 const HOST_RULE: &str = "the name or address of a host";
 
-pub(crate) const KEYS: [&str; 27] = [
+pub(crate) const KEYS: [&str; 28] = [
     "bulk_process",
     "containers",
+    "coordination",
     "devices",
     "enumerator_workers",
     "http_proxy",
@@ -96,6 +97,15 @@ pub(super) fn read(section: &mut Section<'_>, purpose: Purpose) -> Option<(SyncC
         "\"text\" or \"json\"",
         &[("text", LogFormat::Text), ("json", LogFormat::Json)],
     );
+    let coordination = section.choice(
+        "coordination",
+        "\"auto\", \"implicit\" or \"etcd\"",
+        &[
+            ("auto", CoordinationChoice::Auto),
+            ("implicit", CoordinationChoice::Implicit),
+            ("etcd", CoordinationChoice::Etcd),
+        ],
+    );
     let syslog = read_syslog(section);
     let http_proxy = read_proxy(section, "http_proxy");
     let https_proxy = read_proxy(section, "https_proxy");
@@ -122,6 +132,7 @@ pub(super) fn read(section: &mut Section<'_>, purpose: Purpose) -> Option<(SyncC
         log_file,
         log_level: log_level.unwrap_or_default(),
         log_format: log_format.unwrap_or_default(),
+        coordination: coordination.unwrap_or_default(),
         syslog,
         http_proxy,
         https_proxy,

@@ -34,10 +34,12 @@ const PATIENCE_ONCE: Duration = Duration::from_secs(60);
 pub(super) async fn serve(
     arguments: &Arguments,
     settings: ControlSettings,
+    etcd: Option<Etcd>,
     node: SyncConfig,
     local: Option<String>,
     mut signals: Signals,
 ) -> ExitCode {
+    let node_id = settings.node_id.clone();
     let endpoints = match settings.endpoints() {
         Ok(endpoints) => endpoints,
         Err(error) => {
@@ -75,7 +77,8 @@ pub(super) async fn serve(
         stop.cancel();
         return if arguments.once { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     };
-    let stood = stand_on(in_force, local.as_deref(), &mut snapshot, &answers, &mut signals).await;
+    let stood =
+        stand_on(in_force, local.as_deref(), etcd.is_some(), &mut snapshot, &answers, &mut signals).await;
     let Some((in_force, config, ground)) = stood else {
         stop.cancel();
         return ExitCode::SUCCESS;
@@ -89,6 +92,7 @@ pub(super) async fn serve(
         switches: switches(&in_force),
         // Mappings may have been left out of what is kept here; the control plane says what there is.
         is_complete: false,
+        coordination: coordination(etcd.as_ref(), &node_id, &config, arguments.once),
     };
     let work = parts(ground, Arc::clone(&config), arguments.once, around);
     let servers = work.shared.container_servers.clone();
@@ -108,6 +112,7 @@ pub(super) async fn serve(
             last_good,
             remotes,
             running: config,
+            has_etcd: etcd.is_some(),
         };
         tokio::spawn(configuration.run(in_force, stop.clone()));
         let auditor = Auditor::new(Arc::clone(&board), servers.clone(), objects, orders.clone());
@@ -179,13 +184,14 @@ fn with_switches(kept: Snapshot, pushed: &Snapshot) -> Snapshot {
 async fn stand_on(
     begun: Snapshot,
     local: Option<&str>,
+    has_etcd: bool,
     snapshot: &mut watch::Receiver<Option<Snapshot>>,
     answers: &mpsc::Sender<ToControl>,
     signals: &mut Signals,
 ) -> Option<(Snapshot, SyncConfig, Ground)> {
     let mut current = begun;
     loop {
-        let stood = read(&current, local)
+        let stood = read(&current, local, has_etcd)
             .and_then(|read| Ground::prepare(&read.config).map(|ground| (read.config, ground)));
         match stood {
             Ok((config, ground)) => return Some((current, config, ground)),

@@ -53,6 +53,8 @@ pub struct Configuration {
     pub remotes: Arc<Remotes>,
     /// What is in force.
     pub running: Arc<SyncConfig>,
+    /// The worker was told of an etcd.
+    pub has_etcd: bool,
 }
 
 /// Everything that an answer says.
@@ -66,12 +68,20 @@ struct Answer {
 ///
 /// # Errors
 /// Every problem, if nothing of it can be used.
-pub fn read(snapshot: &v1::Snapshot, local: Option<&str>) -> Result<NodeConfig, Vec<ConfigProblem>> {
+pub fn read(
+    snapshot: &v1::Snapshot,
+    local: Option<&str>,
+    has_etcd: bool,
+) -> Result<NodeConfig, Vec<ConfigProblem>> {
     let document = std::str::from_utf8(&snapshot.document).map_err(|error| {
         vec![ConfigProblem { path: String::new(), found: error.to_string(), allowed: "UTF-8 text".into() }]
     })?;
     // Before the first configuration there is nothing to do.
-    parse_for_node(if document.is_empty() { r#"{"containers":[]}"# } else { document }, local)
+    let read = parse_for_node(if document.is_empty() { r#"{"containers":[]}"# } else { document }, local)?;
+    match crate::startup::coordination_problem(&read.config, has_etcd) {
+        Some(problem) => Err(vec![problem]),
+        None => Ok(read),
+    }
 }
 
 /// The switches of a snapshot.
@@ -177,15 +187,16 @@ impl Configuration {
         in_force: &mut v1::Snapshot,
         is_new: bool,
     ) -> End {
-        let NodeConfig { mut config, warnings, refused } = match read(snapshot, self.local.as_deref()) {
-            Ok(read) => read,
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!(revision = snapshot.revision, "configuration refused: {problem}");
+        let NodeConfig { mut config, warnings, refused } =
+            match read(snapshot, self.local.as_deref(), self.has_etcd) {
+                Ok(read) => read,
+                Err(problems) => {
+                    for problem in &problems {
+                        tracing::error!(revision = snapshot.revision, "configuration refused: {problem}");
+                    }
+                    return End::Done(Answer::rejected(problems));
                 }
-                return End::Done(Answer::rejected(problems));
-            }
-        };
+            };
         if is_new {
             for warning in &warnings {
                 tracing::warn!(revision = snapshot.revision, "configuration: {warning}");

@@ -8,6 +8,7 @@ mod reading;
 mod restored;
 mod retries;
 mod telling;
+mod withdrawn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -42,6 +43,8 @@ const SLICE: Duration = Duration::from_secs(20);
 const WAKE_INTERVAL: Duration = Duration::from_millis(50);
 /// Rows of other nodes are verified in batches that span this part of the verification slack.
 const VERIFICATION_BATCHES: u32 = 4;
+/// The clocks of nodes that own the same names one after the other differ by no more than this; Swift asks for less.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
 /// A check of the bucket that takes longer has failed.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 /// On shutdown, transfers in flight get this long to finish before they are abandoned.
@@ -100,6 +103,7 @@ enum Halt {
     DeletesHeld,
     Paused,
     Yield,
+    Withdrawn,
 }
 
 pub(super) struct Pass<'a> {
@@ -128,6 +132,8 @@ pub(super) struct Pass<'a> {
     parked_changed: bool,
     /// A lane stopped short although there are rows left.
     held_back: bool,
+    /// Of its own names, nobody else has handled writes that are newer than this.
+    owned_since: Timestamp,
 }
 
 impl<'a> Pass<'a> {
@@ -159,6 +165,7 @@ impl<'a> Pass<'a> {
             next_lane: 0,
             parked_changed: must_save,
             held_back: false,
+            owned_since: feed.made_at.plus(CLOCK_DIFFERENCE),
         }
     }
 
@@ -199,6 +206,10 @@ impl<'a> Pass<'a> {
                     self.feed.note_seen();
                     self.load_again().await;
                     self.open_lanes();
+                }
+                () = self.feed.regime.over() => {
+                    self.withdraw().await;
+                    break;
                 }
                 () = stop.cancelled(), if grace_ends.is_none() => {
                     self.halt = Some(Halt::Stopping);
@@ -265,6 +276,8 @@ impl<'a> Pass<'a> {
             Some(Halt::RemoteDown) => (pause.or_else(soon), false),
             Some(Halt::NotSaved | Halt::DatabaseFailed) => (soon(), false),
             Some(Halt::Yield | Halt::Paused | Halt::DatabaseChanged | Halt::DeletesHeld) => (None, true),
+            // The feed that takes this one's place begins at once.
+            Some(Halt::Withdrawn) => (soon(), false),
             Some(Halt::ParkedFull | Halt::Stopping) => (parked_due.or_else(soon), false),
             None => (waits.chain(parked_due).min(), unfinished || self.held_back),
         };
@@ -280,6 +293,10 @@ impl<'a> Pass<'a> {
         while self.halt.is_none() && self.tasks.len() < self.room() {
             if self.feed.mapping.is_paused() {
                 self.halt = Some(Halt::Paused);
+                return;
+            }
+            if !self.feed.regime.is_valid() {
+                self.halt = Some(Halt::Withdrawn);
                 return;
             }
             if self.feed.is_retired() || self.feed.memory.is_stale() {
@@ -358,6 +375,10 @@ impl<'a> Pass<'a> {
 
     /// Takes the end of one row.
     async fn collect(&mut self, ended: Result<(Id, Result<Done, Trouble>), tokio::task::JoinError>) {
+        if !self.feed.regime.is_valid() {
+            let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+            return self.set_unsettled_aside(id);
+        }
         let (id, result) = match ended {
             Ok(ended) => ended,
             Err(error) => {

@@ -1,8 +1,12 @@
 //! Brings the feeds in line with the configuration and with the databases that are there.
 
-use swift_s3_store::Limited;
+use swift_s3_policy::CoordinationChoice as Choice;
+use swift_s3_store::{Limited, ObjectStore, Permission};
 
 use super::*;
+use crate::coordination::plan::{HomeDevice, PlaceId, ShareId};
+use crate::coordination::{Mode, Regime, View, Wish};
+use crate::feed::{self, Source};
 use crate::mapping_state::MappingState;
 
 impl Scheduler {
@@ -13,11 +17,19 @@ impl Scheduler {
         let mut wanted: HashSet<FeedKey> = HashSet::with_capacity(discovered.found.len());
         let complete = discovered.listings.values().all(Option::is_some) && problems.is_empty();
         let mut unserved = BTreeMap::new();
+        let view = self.coordination.view();
+        if self.regime != view.regime.as_ref().map(|regime| regime.serial) {
+            // Stores send only with the permission of the regime that they were opened under.
+            self.regime = view.regime.as_ref().map(|regime| regime.serial);
+            self.routes.clear();
+        }
         for found in &discovered.found {
-            match self.follow(found, &wanted).await {
-                Ok(key) => {
+            match self.follow(found, &view, &wanted).await {
+                Ok(Some(key)) => {
                     wanted.insert(key);
                 }
+                // It is not known yet who handles which of its names.
+                Ok(None) => {}
                 Err(problem) => {
                     if let Some(id) = self.mapping_ids.get(found.mapping) {
                         unserved.insert(id.clone(), problem.clone());
@@ -33,6 +45,7 @@ impl Scheduler {
         for key in gone {
             self.retire(&key);
         }
+        self.tell_what_is_here(&discovered);
         self.note_containers(&discovered, complete);
         if let Some(watcher) = &mut self.watcher {
             for folder in self.by_folder.keys() {
@@ -67,32 +80,85 @@ impl Scheduler {
         self.prune &= complete;
     }
 
-    /// Makes sure that a database is followed; answers its key.
-    async fn follow(&mut self, found: &Found, followed: &HashSet<FeedKey>) -> Result<FeedKey, String> {
+    /// Tells who shares the work out what there is on this machine.
+    fn tell_what_is_here(&self, discovered: &Discovered) {
+        if !self.coordination.is_shared() {
+            return;
+        }
+        let mut devices = BTreeSet::new();
+        let mut places = HashMap::new();
+        for found in &discovered.found {
+            let place = &found.source.place;
+            let local = place.replicas.iter().filter(|replica| replica.is_local);
+            devices.extend(local.map(|replica| HomeDevice::of(&replica.device)));
+            places.entry(PlaceId::of(place)).or_insert_with(|| {
+                let replicas = place.replicas.iter();
+                replicas.map(|replica| (replica.index, HomeDevice::of(&replica.device))).collect::<Vec<_>>()
+            });
+        }
+        let (is_explicit, in_use) = (self.config.coordination != Choice::Implicit, self.shares_in_use());
+        self.coordination.wish(|wish| {
+            let new = Wish { is_explicit, devices, places, in_use };
+            let is_new = *wish != new;
+            *wish = new;
+            is_new
+        });
+    }
+
+    /// Tells it which shares may be let go.
+    pub(super) fn tell_what_is_in_use(&self) {
+        if !self.coordination.is_shared() {
+            return;
+        }
+        let in_use = self.shares_in_use();
+        self.coordination.wish(|wish| std::mem::replace(&mut wish.in_use, in_use) != wish.in_use);
+    }
+
+    fn shares_in_use(&self) -> HashSet<ShareId> {
+        let sources = self.entries.values().map(|entry| &entry.feed.source);
+        let shares = |source: &Source| {
+            let place = PlaceId::of(&source.place);
+            source.own.clone().into_iter().map(move |index| ShareId { place, index })
+        };
+        sources.flat_map(shares).collect()
+    }
+
+    /// Makes sure that a database is followed; answers its key. `None`: it cannot be said yet whose names are this worker's.
+    async fn follow(
+        &mut self,
+        found: &Found,
+        view: &View,
+        followed: &HashSet<FeedKey>,
+    ) -> Result<Option<FeedKey>, String> {
+        let Some((regime, own)) = view.regime.clone().zip(view.own(&found.source.place)) else {
+            return Ok(None);
+        };
+        let source = Source { own, ..found.source.clone() };
         let mapping = self.config.mappings.get(found.mapping).cloned().ok_or("a mapping went away")?;
         let identity = self.identity(&mapping, found);
         let key = (identity.clone(), found.container.clone(), found.source.database.clone());
         if followed.contains(&key) {
             // Two mappings that do the same to one container: the first of them does it.
-            return Ok(key);
+            return Ok(Some(key));
         }
         let id = self.mapping_ids.get(found.mapping).cloned().ok_or("a mapping went away")?;
         let state = self.board.mapping(&id);
-        let (remote, route) = self.route(&mapping, &identity, &found.container, &state).await?;
+        let (remote, route) = self.route(&mapping, &identity, &found.container, &state, &regime).await?;
         if let Some(entry) = self.entries.get(&key) {
             let same = Arc::ptr_eq(&entry.feed.remote, &remote)
                 && entry.feed.mapping.id == id
                 && entry.feed.route.mapping.delete_limit == mapping.delete_limit
                 && entry.feed.route.mapping.remote == mapping.remote
-                && entry.feed.source.own == found.source.own
-                && entry.feed.source.place == found.source.place;
+                && entry.feed.regime.serial == regime.serial
+                && entry.feed.source.own == source.own
+                && entry.feed.source.place == source.place;
             if same && !entry.retired {
-                return Ok(key);
+                return Ok(Some(key));
             }
             if entry.running {
                 self.retire(&key);
                 // The next look puts the new one in its place, when the old pass has ended.
-                return Ok(key);
+                return Ok(Some(key));
             }
             self.remove(&key);
         }
@@ -109,9 +175,20 @@ impl Scheduler {
             Some(link) => Memory::Control(ControlMemory::new(link.clone(), file)),
             None => Memory::Files(file),
         };
-        let feed = Arc::new(Feed::new(route, remote, identity, found.source.clone(), sole, state, memory));
+        let records = self.coordination.records().filter(|_| regime.mode == Mode::Explicit).cloned();
+        let feed = Arc::new(Feed::new(feed::Parts {
+            route,
+            remote,
+            identity,
+            source,
+            sole,
+            mapping: state,
+            memory,
+            regime,
+            records,
+        }));
         let place = self.board.add(&feed);
-        if let Some(folder) = found.source.pending.parent() {
+        if let Some(folder) = feed.source.pending.parent() {
             self.by_folder.entry(folder.to_owned()).or_default().push(key.clone());
         }
         let entry = Entry { feed, running: false, due: None, last_start: None, retired: false, place };
@@ -119,7 +196,7 @@ impl Scheduler {
         if !self.settings.once {
             self.schedule(&key, Instant::now());
         }
-        Ok(key)
+        Ok(Some(key))
     }
 
     /// The mapping's identity for a container: a digest, so it is made once per configuration.
@@ -139,6 +216,7 @@ impl Scheduler {
         identity: &str,
         container: &str,
         state: &MappingState,
+        regime: &Arc<Regime>,
     ) -> Result<(Arc<RemoteStore>, Arc<Route>), String> {
         let name = (identity.to_owned(), container.to_owned());
         if let Some((remote, route)) = self.routes.get(&name) {
@@ -151,7 +229,11 @@ impl Scheduler {
             .await
             .map_err(|error| format!("{} cannot be served: {error}", mapping.path))?;
         let gates = vec![Arc::clone(&state.gate), Arc::clone(&self.cluster_gate)];
-        let store = Arc::new(Limited::new(Arc::clone(&remote.store), gates));
+        let limited = Limited::new(Arc::clone(&remote.store), gates);
+        let store: Arc<dyn ObjectStore> = match regime.mode {
+            Mode::Explicit => Arc::new(limited.permitted(Arc::clone(regime) as Arc<dyn Permission>)),
+            Mode::Implicit | Mode::Fallback => Arc::new(limited),
+        };
         let route = Arc::new(Route::new(Arc::clone(mapping), container, store, &self.counters));
         self.expirations.wish(&state.id, &remote, &route, &self.config);
         self.routes.insert(name, (Arc::clone(&remote), Arc::clone(&route)));

@@ -1,6 +1,7 @@
 //! Reads rows, sorts them into lanes, and finds out cheaply what the remote holds of them.
 
 use super::*;
+use crate::coordination::Mode;
 use crate::decide::{DeleteAction, decide_delete};
 use crate::valve::Burst;
 
@@ -216,12 +217,19 @@ impl Pass<'_> {
             .iter()
             .map(|row| {
                 // Another node verifies rows once they are older than the slack, and may have carried them then.
-                let young = row.timestamps.metadata.since(Timestamp::default()) > oldest_fresh;
+                let young = match self.feed.regime.mode {
+                    Mode::Implicit => row.timestamps.metadata.since(Timestamp::default()) > oldest_fresh,
+                    // Nobody else handles names that are owned since before the write.
+                    Mode::Explicit => row.timestamps.metadata > self.owned_since,
+                    // Somebody may own them.
+                    Mode::Fallback => false,
+                };
+                let alone = self.state.nodes <= 1 && self.feed.regime.mode == Mode::Implicit;
                 // Clients' writes have no offset: this one was restored from the remote, or moved by Swift.
                 let fresh = lane.lane.share == Share::Own
                     && row.timestamps.metadata.offset() == 0
                     && row.rowid > self.state.fresh_after
-                    && (young || self.state.nodes <= 1)
+                    && (young || alone)
                     && !self.state.carried.contains(&row.name);
                 if fresh { Hint::Fresh } else { Hint::Unknown }
             })
