@@ -63,6 +63,8 @@ pub struct Regime {
     pub mode: Mode,
     /// In explicit mode: how long shares are owned. Nothing may be sent after it.
     pub term: Option<Term>,
+    /// In explicit mode: the lease that holds what is owned.
+    pub lease: Option<i64>,
     /// When it began, by this node's clock.
     pub since: Timestamp,
     /// Rows wait for so long, because somebody else may be about to handle them.
@@ -73,7 +75,14 @@ impl Regime {
     /// Implicit coordination from now on.
     #[must_use]
     pub fn implicit() -> Self {
-        Self { serial: 0, mode: Mode::Implicit, term: None, since: now(), own_wait: Duration::ZERO }
+        Self {
+            serial: 0,
+            mode: Mode::Implicit,
+            term: None,
+            lease: None,
+            since: now(),
+            own_wait: Duration::ZERO,
+        }
     }
 
     /// False once nothing may be sent any more.

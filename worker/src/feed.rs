@@ -6,6 +6,7 @@
 pub mod again;
 mod container_headers;
 mod pass;
+mod shares;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,8 +21,8 @@ use swift_s3_policy::{Mapping, Timestamp};
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::coordination::Regime;
 use crate::coordination::records::Records;
+use crate::coordination::{Mode, Regime};
 use crate::lane::{Lane, Rows, Waits, lanes};
 use crate::mapping_state::MappingState;
 use crate::memory::{FeedName, Memory, Origin};
@@ -157,6 +158,7 @@ struct State {
     fresh_after: i64,
     carried: Carried,
     valve: Valve,
+    shares: shares::Shares,
     /// Objects of the container, as the database last said.
     objects: u64,
     saved: Option<Arc<SavedFeed>>,
@@ -165,6 +167,8 @@ struct State {
 #[derive(Debug)]
 struct LaneState {
     lane: Lane,
+    /// With explicit coordination: rows of each share that need no look.
+    starts: shares::Starts,
     progress: Progress,
     buffer: VecDeque<(Row, Hint)>,
     /// Nothing more to read until something changes.
@@ -379,7 +383,8 @@ impl Feed {
         let must_save = state.valve != valve_before;
         if state.valve.held().is_some() && !state.has_deletes_apart() && self.route.mapping.propagate_delete {
             let saved = state.saved.take().map(|saved| SavedFeed::clone(&saved));
-            let apart = self.start_from(info, settings, saved, true);
+            let shares = std::mem::take(&mut state.shares);
+            let apart = self.start_from(info, settings, saved, true, shares);
             let (parked, valve) = (std::mem::take(&mut state.parked), std::mem::take(&mut state.valve));
             *state = State { parked, valve, ..apart };
         }
@@ -417,7 +422,11 @@ impl Feed {
         let apart = saved.as_ref().is_some_and(|saved| {
             saved.is_split() || saved.valve.as_ref().is_some_and(|valve| valve.held().is_some())
         });
-        self.start_from(info, settings, saved, apart)
+        let mut shares = shares::Shares::default();
+        self.read_shares(&mut shares).await;
+        let mut state = self.start_from(info, settings, saved, apart, shares);
+        self.hand_over(&mut state);
+        state
     }
 
     fn start_from(
@@ -426,15 +435,25 @@ impl Feed {
         settings: &PassSettings,
         saved: Option<SavedFeed>,
         deletes_apart: bool,
+        shares: shares::Shares,
     ) -> State {
         let (own, nodes) = (&self.source.own, self.source.place.nodes);
         let lanes = lanes(&self.route.mapping, self.waits(settings), nodes, deletes_apart);
         let cursors =
             saved.as_ref().map_or_else(|| vec![0; lanes.len()], |saved| saved.start(&lanes, own, nodes));
+        let starts: Vec<shares::Starts> =
+            lanes.iter().map(|lane| self.starts(*lane, info, saved.as_ref(), &shares)).collect();
+        let cursors: Vec<i64> = cursors
+            .into_iter()
+            .zip(&starts)
+            .map(|(cursor, starts)| starts.values().map(|start| start.cursor).min().unwrap_or(cursor))
+            .collect();
         let parked = saved.as_ref().map(|saved| saved.parked.clone()).unwrap_or_default();
         let valve = saved.as_ref().and_then(|saved| saved.valve.clone()).unwrap_or_default();
         // Without a cursor nothing is known of any row; with one, of those that may have been under way when it was saved.
         let fresh_after = match &saved {
+            // Another node may have handled whatever is there by now.
+            Some(saved) if self.regime.mode == Mode::Explicit && saved.replicas != *own => info.max_row,
             Some(saved) => saved.cursors.values().copied().max().unwrap_or(0).saturating_add(WINDOW),
             None => info.max_row,
         };
@@ -448,8 +467,10 @@ impl Feed {
             lanes: lanes
                 .into_iter()
                 .zip(cursors)
-                .map(|(lane, cursor)| LaneState {
+                .zip(starts)
+                .map(|((lane, cursor), starts)| LaneState {
                     lane,
+                    starts,
                     progress: Progress::at(cursor),
                     buffer: VecDeque::new(),
                     exhausted: false,
@@ -461,6 +482,7 @@ impl Feed {
             fresh_after: fresh_after.min(info.max_row),
             carried: Carried::default(),
             valve,
+            shares,
             objects: info.object_count,
             saved: saved.map(Arc::new),
         }

@@ -264,7 +264,8 @@ impl Session {
             here.all(|device| !wish.devices.contains(device) || facts.devices.contains(device))
         });
         self.note_takeovers(serving);
-        self.enter(Mode::Explicit, Some(serving.term.clone()), own, serving.mine.len(), None);
+        let term = Some((serving.lease, serving.term.clone()));
+        self.enter(Mode::Explicit, term, own, serving.mine.len(), None);
         self.take(serving, take);
         self.release(serving, &wish, &release);
     }
@@ -393,7 +394,7 @@ impl Session {
     fn enter(
         &mut self,
         mode: Mode,
-        term: Option<Term>,
+        term: Option<(i64, Term)>,
         own: BTreeMap<super::plan::PlaceId, Vec<u32>>,
         taken: usize,
         trouble: Option<String>,
@@ -410,7 +411,8 @@ impl Session {
                     Mode::Implicit | Mode::Explicit => Duration::ZERO,
                 };
                 tell_change(before.regime.as_deref(), mode, trouble.as_deref());
-                Arc::new(Regime { serial: self.serial, mode, term, since: now(), own_wait })
+                let (lease, term) = term.unzip();
+                Arc::new(Regime { serial: self.serial, mode, term, lease, since: now(), own_wait })
             }
         };
         let is_new = before.regime.as_ref().is_none_or(|known| known.serial != regime.serial);

@@ -197,7 +197,10 @@ impl<'a> Pass<'a> {
             let far_future = self.started + Duration::from_secs(86_400 * 365);
             tokio::select! {
                 Some(ended) = self.tasks.join_next_with_id() => self.collect(ended).await,
-                _ = saving.tick() => self.save().await,
+                _ = saving.tick() => {
+                    self.save().await;
+                    self.tell_shares(false).await;
+                }
                 _ = reporting.tick() => self.report(),
                 () = self.feed.wake.notified(), if self.halt.is_none() && last_wake.elapsed() >= WAKE_INTERVAL => {
                     last_wake = Instant::now();
@@ -254,6 +257,9 @@ impl<'a> Pass<'a> {
             self.state.valve.note_objects(self.state.objects);
         }
         self.save().await;
+        // Whoever owns them next begins where this ends.
+        let is_last = self.halt == Some(Halt::Stopping) || self.feed.is_retired();
+        let untold_until = self.tell_shares(is_last).await;
         if self.tally.rows > 0 {
             self.log_end();
         }
@@ -285,6 +291,7 @@ impl<'a> Pass<'a> {
             self.halt,
             Some(Halt::RemoteDown | Halt::NotSaved | Halt::DatabaseFailed | Halt::ParkedFull)
         );
+        let again_at = again_at.into_iter().chain(untold_until).min();
         PassEnd { again_at, more, failures, broken }
     }
 

@@ -168,6 +168,12 @@ impl Record {
         ids.into_iter().filter_map(|id| Some((id.clone(), self.mark(id, rows)?))).collect()
     }
 
+    /// True when only the time differs.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        *self == Self { written: self.written, ..other.clone() }
+    }
+
     /// The record as it is stored.
     ///
     /// # Errors

@@ -107,7 +107,9 @@ impl Pass<'_> {
     /// Sorts a chunk: what is due goes to the buffer with what is known of it. False when the lane stopped in front of a row.
     async fn take(&mut self, index: usize, rows: Vec<Row>, complete: bool) -> bool {
         let (now, nodes) = (now(), self.state.nodes);
-        let Some(lane) = self.state.lanes.get_mut(index) else { return false };
+        self.learn_of_others(index, &rows).await;
+        let State { lanes, shares, database, parked, .. } = &mut *self.state;
+        let Some(lane) = lanes.get_mut(index) else { return false };
         lane.exhausted = complete;
         let mut due = Vec::new();
         let mut took_all = true;
@@ -119,6 +121,15 @@ impl Pass<'_> {
                 break;
             }
             let key = RowKey { name: &row.name, deleted: row.deleted, timestamp: row.timestamps.metadata };
+            let start = lane.starts.get(&owner_index(&row.name, nodes));
+            let is_settled = match lane.lane.share {
+                Share::Own => start.is_some_and(|start| start.is_settled(row.rowid)),
+                Share::Others => shares.is_settled(nodes, database, lane.lane.rows, &row),
+            };
+            if is_settled {
+                lane.progress.pass(row.rowid);
+                continue;
+            }
             match judge(lane.lane, key, &self.feed.source.own, nodes, now) {
                 Verdict::Pass => lane.progress.pass(row.rowid),
                 Verdict::Take => {
@@ -138,7 +149,7 @@ impl Pass<'_> {
                     break;
                 }
                 Verdict::Defer(at) => {
-                    if !self.state.parked.has_room() {
+                    if !parked.has_room() {
                         lane.exhausted = true;
                         took_all = false;
                         full = true;
@@ -151,7 +162,7 @@ impl Pass<'_> {
                         timestamp: row.timestamps.metadata,
                         policy_index: Some(row.policy_index),
                     };
-                    self.state.parked.wait(&row.name, failed, at);
+                    parked.wait(&row.name, failed, at);
                     self.parked_changed = true;
                     lane.progress.pass(row.rowid);
                 }
@@ -167,6 +178,20 @@ impl Pass<'_> {
         let Some(lane) = self.state.lanes.get_mut(index) else { return false };
         lane.buffer.extend(due.into_iter().zip(hints));
         took_all
+    }
+
+    /// Before rows of others are looked at, asks what their owners say of them.
+    async fn learn_of_others(&mut self, index: usize, rows: &[Row]) {
+        let Some(lane) = self.state.lanes.get(index).map(|lane| lane.lane) else { return };
+        if lane.share != Share::Others || !self.state.shares.is_stale() {
+            return;
+        }
+        let due = now();
+        if rows.iter().any(|row| row.timestamps.metadata.plus(lane.minimum_age) <= due) {
+            let mut shares = std::mem::take(&mut self.state.shares);
+            self.feed.read_shares(&mut shares).await;
+            self.state.shares = shares;
+        }
     }
 
     /// Asks the delete limit about the deletes among these rows. False when they are held, and the walk ends in front of them.

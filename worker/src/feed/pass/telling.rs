@@ -7,12 +7,7 @@ use crate::valve::Valve;
 impl Pass<'_> {
     /// Remembers cursors and rows set aside, if they changed.
     pub(super) async fn save(&mut self) {
-        let cursors = self
-            .state
-            .lanes
-            .iter()
-            .map(|lane| (lane.lane.name().to_owned(), lane.progress.cursor()))
-            .collect();
+        let cursors = self.state.cursors();
         let unchanged =
             !self.parked_changed && self.state.saved.as_ref().is_some_and(|saved| saved.cursors == cursors);
         if unchanged {
@@ -40,6 +35,11 @@ impl Pass<'_> {
                 self.halt.get_or_insert(Halt::NotSaved);
             }
         }
+    }
+
+    /// Tells how far the shares are, unless they are lost. Answers when to come back for what could not be told yet.
+    pub(super) async fn tell_shares(&mut self, is_last: bool) -> Option<Timestamp> {
+        self.feed.tell_shares(self.state, is_last).await
     }
 
     pub(super) fn report(&self) {
