@@ -186,6 +186,7 @@ def call(function, arguments):
         "copy_container_db": copy_container_db,
         "manage_shard_ranges": manage_shard_ranges,
         "insert_rows": insert_rows,
+        "write_ring_nodes": write_ring_nodes,
     }
     return functions[function](**arguments)
 
@@ -204,6 +205,17 @@ def build_rings(rings):
             })
         builder.rebalance(seed=ring["seed"])
         builder.get_ring().save(ring["path"])
+
+
+def write_ring_nodes(ring, target):
+    """Writes for each partition the addresses of its devices, in the order of their replica indexes, as JSON."""
+    from swift.common.ring import RingData
+
+    data = RingData.load(ring)
+    rows = zip(*data._replica2part2dev_id)
+    with open(target + ".new", "w") as file:
+        json.dump([[data.devs[number]["ip"] for number in row] for row in rows], file)
+    os.rename(target + ".new", target)
 
 
 def redirect_rings(source, target, ports):

@@ -2,6 +2,7 @@
 
 mod archives_large_objects;
 mod archives_objects;
+mod coordination;
 mod copies_objects;
 mod follows_containers;
 mod follows_deletes;

@@ -38,6 +38,8 @@
 //! | [`fault_proxy`] | counts requests and breaks them: by rule, or the network as a whole |
 //! | [`etcd_cluster`] | an etcd of one member or three; to kill, freeze, wipe, compact and follow |
 //! | [`tcp_gate`] | cuts or holds connections of any protocol |
+//! | [`etcd_fleet`], [`mixed_load`] | workers with an etcd, each by a way of its own; clients that know what must come out |
+//! | [`storm`] | everything breaks while clients write |
 //! | [`shunt_process`], [`shunt_doors`] | the product's shunt; its two doors, with users |
 //! | [`worker_process`], [`sync_json`] | the product's worker and its configuration |
 //! | [`compare`] | where a bucket differs from a container |
@@ -51,9 +53,11 @@
 pub mod compare;
 pub mod control_process;
 pub mod etcd_cluster;
+pub mod etcd_fleet;
 pub mod fault_proxy;
 pub mod keystone;
 pub mod leash;
+pub mod mixed_load;
 pub mod operation;
 pub mod ports;
 pub mod process;
@@ -64,6 +68,7 @@ pub mod s3_servers;
 pub mod shunt_doors;
 pub mod shunt_process;
 pub mod site;
+pub mod storm;
 pub mod swift_client;
 pub mod swift_cluster;
 pub mod swift_remote;

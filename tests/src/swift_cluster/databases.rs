@@ -35,6 +35,19 @@ pub struct StoredRow {
 }
 
 impl SwiftCluster {
+    /// The nodes of a container's replicas, in the order of their indexes.
+    pub async fn container_nodes(&self, names: &[&str; 2]) -> Result<Vec<usize>> {
+        let target = self.directory.path().join("container-ring-nodes.json");
+        if !target.exists() {
+            let ring = self.swift_dir.join("container.ring.gz");
+            self.host.call("write_ring_nodes", json!({"ring": ring, "target": target})).await?;
+        }
+        let rows: Vec<Vec<IpAddr>> = serde_json::from_slice(&std::fs::read(&target)?)?;
+        let row = rows.get(usize::try_from(self.partition(names))?).context("no such partition")?;
+        let node_at = |ip: &IpAddr| self.nodes.iter().position(|node| IpAddr::V4(node.ip()) == *ip);
+        row.iter().map(|ip| node_at(ip).context("no node has the address")).collect()
+    }
+
     /// The databases of a container on one node, oldest file first: one, or two while it is being sharded, or none.
     pub fn container_databases(&self, account: &str, container: &str, node: usize) -> Vec<PathBuf> {
         let node = self.node(node);

@@ -9,15 +9,17 @@ use anyhow::{Context, Result, bail, ensure};
 mod audit;
 mod carry;
 mod control;
+mod coordination;
 mod shunt;
 
 const HELP: &str = "\
-swift-bench [carry|control|audit|shunt] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
+swift-bench [carry|control|audit|shunt|coordination] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
 
   carry           only what the worker carries
   control         only the control plane; needs neither Swift nor S3
   audit           only the comparison of a whole container with its bucket
   shunt           only the shunt, against nginx and against Swift and S3 asked directly
+  coordination    only storms: everything breaks while clients write, with etcd and without. Hours; not part of the rest
 
   --names N       names in the container that is compared (100000)
   --objects N     small objects of 1 KiB (10000)
@@ -26,7 +28,16 @@ swift-bench [carry|control|audit|shunt] [--names N] [--objects N] [--large N] [-
   --containers N  containers watched by the idle worker (1000)
   --changes N     single changes whose way to S3 is timed (200)
   --no-rclone     leave rclone out
-  --nodes N       nodes at the control plane (1000)";
+  --nodes N       nodes at the control plane (1000)
+
+of coordination:
+  --seeds N       storms with etcd, and as many without (20)
+  --first-seed N  the first of them (1)
+  --operations N  operations of each storm (10000)
+  --faults N      the most faults of each storm (1000)
+  --controls N    control processes; 0: workers with files (2)
+  --lease N       seconds until a silent worker's shares are taken (10)
+  --only WAY      etcd or implicit";
 /// Ten of them stop reading, and the others still have a 99th percentile.
 const FEWEST_NODES: usize = 30;
 
@@ -37,6 +48,7 @@ enum Part {
     Control,
     Audit,
     Shunt,
+    Coordination,
 }
 
 struct Arguments {
@@ -49,6 +61,7 @@ struct Arguments {
     rclone: bool,
     nodes: usize,
     names: usize,
+    storms: coordination::Storms,
 }
 
 fn arguments() -> Result<Option<Arguments>> {
@@ -62,6 +75,7 @@ fn arguments() -> Result<Option<Arguments>> {
         rclone: true,
         nodes: 1_000,
         names: 100_000,
+        storms: coordination::Storms::default(),
     };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
@@ -71,6 +85,18 @@ fn arguments() -> Result<Option<Arguments>> {
             "control" => parsed.part = Part::Control,
             "audit" => parsed.part = Part::Audit,
             "shunt" => parsed.part = Part::Shunt,
+            "coordination" => parsed.part = Part::Coordination,
+            "--seeds" => parsed.storms.seeds = u64::try_from(number()?)?,
+            "--first-seed" => parsed.storms.first_seed = u64::try_from(number()?)?,
+            "--operations" => parsed.storms.operations = u64::try_from(number()?)?,
+            "--faults" => parsed.storms.faults = number()?,
+            "--controls" => parsed.storms.controls = number()?,
+            "--lease" => parsed.storms.lease_seconds = u64::try_from(number()?)?,
+            "--only" => match given.next().as_deref() {
+                Some("etcd") => parsed.storms.implicit = false,
+                Some("implicit") => parsed.storms.explicit = false,
+                _ => bail!("--only etcd or --only implicit"),
+            },
             "--names" => parsed.names = number()?,
             "--objects" => parsed.objects = number()?,
             "--large" => parsed.large = number()?,
@@ -104,6 +130,9 @@ async fn main() -> Result<()> {
     }
     if matches!(arguments.part, Part::All | Part::Shunt) {
         shunt::run().await?;
+    }
+    if arguments.part == Part::Coordination {
+        coordination::run(&arguments.storms).await?;
     }
     Ok(())
 }
