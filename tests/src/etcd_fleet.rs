@@ -123,17 +123,17 @@ impl EtcdFleet {
     /// The start of the keys that say that a worker's devices have their home.
     pub fn home_prefix(&self, worker: usize) -> String {
         let node = self.site.cluster.node(worker);
-        format!("{}workers/homes/{}:{}/", self.prefix, node.ip(), node.port(ServerKind::Container))
+        format!("{}workers/live/homes/{}:{}/", self.prefix, node.ip(), node.port(ServerKind::Container))
     }
 
     /// The start of the keys of shares that somebody took.
     pub fn shares_prefix(&self) -> String {
-        format!("{}workers/shares/", self.prefix)
+        format!("{}workers/live/shares/", self.prefix)
     }
 
     /// Home keys that are there.
     pub async fn homes(&self) -> Result<Vec<String>> {
-        self.etcd.keys(&format!("{}workers/homes/", self.prefix)).await
+        self.etcd.keys(&format!("{}workers/live/homes/", self.prefix)).await
     }
 
     /// Shares that somebody took, and by whom as the key's value says.

@@ -8,8 +8,8 @@ use super::*;
 
 const VICTIM: usize = 2;
 /// What a worker logs when it goes on without etcd, and when it is back.
-const ALONE: &str = "no contact with etcd";
-const BACK: &str = "coordinating through etcd";
+const ALONE: &str = "etcd cannot be used; going on by the implicit rules";
+const BACK: &str = "the way of sharing out work has changed";
 
 async fn cut_off(network: Network) -> Result<()> {
     let fleet = running(EtcdOptions::single(), LEASE).await?;
