@@ -1,6 +1,6 @@
 //! What needs a person, in words, most urgent first. Pure: the same facts give the same alerts.
 
-use swift_s3_proto::v1::{MappingStatus, NodeState};
+use swift_s3_proto::v1::{CoordinationMode, MappingStatus, NodeState};
 
 use crate::control::shown;
 use crate::registry::NodeView;
@@ -47,6 +47,7 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<String> {
         remotes(facts),
         failures(facts),
         clocks(facts),
+        fallbacks(facts),
     ];
     for mut alerts in kinds {
         let more = alerts.len().saturating_sub(EACH);
@@ -116,6 +117,19 @@ fn refused_reports(facts: &Facts<'_>) -> Vec<String> {
     let alert = |node: &NodeView| {
         let why = node.refused_report.as_ref()?;
         Some(format!("progress of node {} is not stored: its report was refused: {why}", node.record.node_id))
+    };
+    facts.nodes.iter().filter_map(alert).collect()
+}
+
+fn fallbacks(facts: &Facts<'_>) -> Vec<String> {
+    let alert = |node: &NodeView| {
+        let coordination = node.coordination.as_ref()?;
+        (coordination.mode() == CoordinationMode::Fallback).then(|| {
+            format!(
+                "worker {} cannot use etcd and works by the implicit rules: {}",
+                node.record.node_id, coordination.trouble
+            )
+        })
     };
     facts.nodes.iter().filter_map(alert).collect()
 }
@@ -198,6 +212,7 @@ mod tests {
             }),
             health: Vec::new(),
             clock_skew_seconds: Some(0.5),
+            coordination: None,
             refused_report: None,
         }
     }

@@ -120,6 +120,7 @@ mod tests {
             answer: None,
             health: Vec::new(),
             clock_skew_seconds: None,
+            coordination: None,
             refused_report: None,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swift_s3_proto::v1::{
-    ClusterStatus, Lag, MappingHealth, MappingStatus, MappingTrouble, NodeCount, NodeState,
+    ClusterStatus, CoordinationCount, Lag, MappingHealth, MappingStatus, MappingTrouble, NodeCount, NodeState,
 };
 use tokio::sync::Mutex;
 
@@ -258,7 +258,21 @@ fn summarize(
             store_trouble: store_trouble.as_deref(),
             now_ms,
         }),
+        coordination: coordination(nodes),
     }
+}
+
+/// Workers by the way they share out the work.
+fn coordination(nodes: &[NodeView]) -> Vec<CoordinationCount> {
+    let mut counts: BTreeMap<i32, CoordinationCount> = BTreeMap::new();
+    for told in nodes.iter().filter_map(|node| node.coordination.as_ref()) {
+        let count = counts
+            .entry(told.mode)
+            .or_insert_with(|| CoordinationCount { mode: told.mode, ..CoordinationCount::default() });
+        count.workers += 1;
+        count.shares_taken = count.shares_taken.saturating_add(told.shares_taken);
+    }
+    counts.into_values().collect()
 }
 
 #[cfg(test)]

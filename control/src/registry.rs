@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use swift_s3_proto::v1::{
-    ConfigAnswer, ConfigOutcome, ControlMessage, ExplainAnswer, ExplainCommand, Heartbeat, Hello,
-    MappingHealth, NodeState, ObjectFindings, Problem, RetryCommand, Role, control_message,
+    ConfigAnswer, ConfigOutcome, ControlMessage, Coordination, ExplainAnswer, ExplainCommand, Heartbeat,
+    Hello, MappingHealth, NodeState, ObjectFindings, Problem, RetryCommand, Role, control_message,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -24,6 +24,8 @@ const REMEMBERED_PUSHES: usize = 16;
 const MAX_PROBLEMS: usize = 1_000;
 /// The capability of nodes that answer questions about objects.
 const CAN_EXPLAIN: &str = "explain";
+/// Takeovers kept of one worker.
+const MAX_TAKEOVERS: usize = 1_000;
 /// Mappings kept of one heartbeat.
 const MAX_MAPPINGS: usize = 100_000;
 
@@ -60,6 +62,7 @@ struct Node {
     answer: Option<Answer>,
     health: Vec<MappingHealth>,
     clock_skew_seconds: Option<f64>,
+    coordination: Option<Coordination>,
     /// Why its latest report was refused, if it was.
     refused_report: Option<String>,
     /// The reason that was last told in the log.
@@ -129,6 +132,8 @@ pub struct NodeView {
     pub health: Vec<MappingHealth>,
     /// Its clock minus ours.
     pub clock_skew_seconds: Option<f64>,
+    /// How it shares the work with others; of a live worker.
+    pub coordination: Option<Coordination>,
     /// Why its latest report was refused, if it was; of a live node.
     pub refused_report: Option<String>,
 }
@@ -265,12 +270,23 @@ impl Registry {
         {
             text.truncate(cut(text).len());
         }
+        let mut coordination = heartbeat.coordination.take();
+        if let Some(told) = &mut coordination {
+            told.takeovers.truncate(MAX_TAKEOVERS);
+            let names = told.takeovers.iter_mut().flat_map(|one| [&mut one.device, &mut one.home_node_id]);
+            for text in names.chain([&mut told.trouble]) {
+                text.truncate(cut(text).len());
+            }
+        }
         let ahead_ms = |at| time::milliseconds(at).saturating_sub(time::now_ms());
         let skew = heartbeat.sent_at.as_ref().map(|at| ahead_ms(at) as f64 / 1_000.0);
         self.with_session(node_id, session, |node| {
             node.see();
             node.health = health;
             node.clock_skew_seconds = skew;
+            if coordination.is_some() {
+                node.coordination = coordination;
+            }
         })
         .is_some()
     }
@@ -457,6 +473,7 @@ impl Node {
             answer: None,
             health: Vec::new(),
             clock_skew_seconds: None,
+            coordination: None,
             refused_report: None,
             told_refusal: None,
             is_unsaved: false,
@@ -494,6 +511,7 @@ impl Node {
             answer: self.answer.clone(),
             health: if is_live { self.health.clone() } else { Vec::new() },
             clock_skew_seconds: self.clock_skew_seconds.filter(|_| is_live),
+            coordination: self.coordination.clone().filter(|_| is_live),
             refused_report: self.refused_report.clone().filter(|_| is_live),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use etcd_client::{EventType, KeyValue, WatchOptions};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::{ErrorKind, EtcdError};
 use crate::requests::{Etcd, Repeat};
@@ -13,6 +14,8 @@ use crate::requests::{Etcd, Repeat};
 const WAITING: usize = 256;
 /// A watch is to begin within this time.
 const WATCH_LIMIT: Duration = Duration::from_secs(2);
+/// A watch is asked for a sign of life this often, and is taken for lost if none has come by the next time: the member may hang.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// The pause after a lost thread.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -138,11 +141,23 @@ async fn follow(
     if sender.send(Change::Snapshot(snapshot)).await.is_err() {
         return Ok(());
     }
+    let mut signs = tokio::time::interval(SIGN_OF_LIFE);
+    signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_alive = true;
     loop {
         let message = tokio::select! {
+            biased;
             message = stream.message() => message.map_err(|error| EtcdError::of("watching keys", &error))?,
             () = sender.closed() => return Ok(()),
+            _ = signs.tick() => {
+                if !std::mem::take(&mut is_alive) {
+                    return Err(EtcdError::timed_out("watching keys"));
+                }
+                stream.request_progress().await.map_err(|error| EtcdError::of("watching keys", &error))?;
+                continue;
+            }
         };
+        is_alive = true;
         let Some(message) = message else {
             return Err(EtcdError::new(
                 ErrorKind::Unavailable,

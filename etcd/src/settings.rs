@@ -9,8 +9,11 @@ use tonic::transport::Uri;
 
 /// A member that does not accept a connection within this time is left for the next one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// A silent connection is tried this often, and given up when it does not answer for as long.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// A connection that waits for an answer is tried this often. etcd closes connections that are tried more often than every 5 s
+/// (`--grpc-keepalive-min-time`, of etcd 3.4 and 3.5), or while they wait for nothing.
+const KEEP_ALIVE: Duration = Duration::from_secs(6);
+/// It is given up when that is not answered for so long.
+const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(2);
 /// A password file that is longer is something else.
 const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
 
@@ -105,8 +108,8 @@ impl EtcdSettings {
     pub(crate) fn options(&self, endpoint: &str) -> ConnectOptions {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_LIMIT)
-            .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE)
-            .with_keep_alive_while_idle(true)
+            .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE_LIMIT)
+            .with_keep_alive_while_idle(false)
             // A member that is cut off from the others must not keep us waiting with what it knew.
             .with_require_leader(true)
             .with_auto_token_refresh(true);

@@ -29,7 +29,7 @@ use crate::feed::now;
 use crate::swift::topology::ContainerPlace;
 use plan::{HomeDevice, PlaceId, Replicas, ShareId};
 use records::Records;
-pub use takeovers::{Takeover, TakeoverKind};
+pub use takeovers::{Log, Takeover, TakeoverKind};
 
 /// How names are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub struct Coordination {
     view: watch::Receiver<Arc<View>>,
     wish: watch::Sender<Wish>,
     records: Option<Arc<Records>>,
-    takeovers: Arc<takeovers::Log>,
+    takeovers: Arc<Log>,
     session: Option<(CancellationToken, JoinHandle<()>)>,
     /// Keeps the channel of a coordination without etcd open.
     _own: Option<watch::Sender<Arc<View>>>,
@@ -179,7 +179,7 @@ impl Coordination {
         let nothing = View { regime: None, own: BTreeMap::new(), taken: 0, trouble: None };
         let (publish, view) = watch::channel(Arc::new(nothing));
         let wish = watch::Sender::new(Wish { is_explicit, ..Wish::default() });
-        let takeovers = Arc::<takeovers::Log>::default();
+        let takeovers = Arc::<Log>::default();
         let stop = CancellationToken::new();
         let session = session::Session::new(
             etcd.clone(),
@@ -208,7 +208,7 @@ impl Coordination {
 
     /// For whoever shows it.
     #[must_use]
-    pub fn watch(&self) -> (watch::Receiver<Arc<View>>, Arc<takeovers::Log>) {
+    pub fn watch(&self) -> (watch::Receiver<Arc<View>>, Arc<Log>) {
         (self.view.clone(), Arc::clone(&self.takeovers))
     }
 

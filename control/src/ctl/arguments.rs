@@ -81,6 +81,8 @@ pub enum Command {
     },
     /// Nodes, and how each stands to the configuration in force
     Nodes(NodesArguments),
+    /// Shares of the work that changed hands during the last day, where workers coordinate through etcd
+    Takeovers,
     /// Mappings: how far behind, how fast, what is wrong
     Mappings {
         /// Only of this account

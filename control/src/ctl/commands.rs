@@ -10,6 +10,7 @@ mod lists;
 mod plan;
 mod status;
 mod switches;
+mod takeovers;
 mod verify;
 mod watch;
 
@@ -70,6 +71,7 @@ async fn run_simple(command: &Command, server: &Connection, output: &mut Output)
             Some(NodesCommand::Forget { id }) => switches::forget(server, id, output).await,
             None => lists::nodes(server, nodes, output).await,
         },
+        Command::Takeovers => takeovers::run(server, output).await,
         Command::Mappings { account, limit } => {
             lists::mappings(server, account.as_deref(), limit.limit, output).await
         }

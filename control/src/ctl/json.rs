@@ -48,6 +48,7 @@ named!(
     RetryFailuresResponse,
     Revision,
     StatusUpdate,
+    Takeover,
     ValidateConfigResponse,
 );
 

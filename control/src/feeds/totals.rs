@@ -21,6 +21,8 @@ pub struct ContainerTotal {
     pub lag: Option<Lag>,
     /// See the head of [`crate::feeds`].
     pub is_complete: bool,
+    /// Who handles which names first: replica index and live node.
+    pub owners: Vec<(u32, Arc<str>)>,
     /// Live nodes that follow it.
     pub node_ids: Vec<Arc<str>>,
     /// The earliest time since which a live node holds its deletes.
@@ -41,6 +43,12 @@ struct Builder {
     covered: u64,
     replicas: u32,
     node_ids: BTreeSet<Arc<str>>,
+    owners: BTreeSet<(u32, Arc<str>)>,
+    /// Databases that live nodes follow, and that only silent ones do.
+    live: u32,
+    silent: u32,
+    /// Shares that live nodes handle, over all databases.
+    shares: u32,
     held: Option<(i64, String)>,
     trouble: String,
 }
@@ -69,10 +77,8 @@ impl Feeds {
         for (_, node) in silent {
             for (key, feed) in node.feeds.iter().filter(|(_, feed)| is_in_force(&feed.mapping_id)) {
                 if orphans.contains(key) {
-                    builders
-                        .entry((&feed.account, &feed.container, &feed.mapping_id))
-                        .or_default()
-                        .has_unknown = true;
+                    builders.entry((&feed.account, &feed.container, &feed.mapping_id)).or_default().silent +=
+                        1;
                 }
             }
         }
@@ -119,6 +125,11 @@ impl NodeFeeds {
 impl Builder {
     fn add(&mut self, node_id: &Arc<str>, node: &NodeFeeds, feed: &Feed) {
         self.node_ids.insert(Arc::clone(node_id));
+        self.live += 1;
+        self.shares += feed.replicas.count_ones();
+        for index in (0..feed.nodes.min(64)).filter(|index| feed.replicas & (1 << index) != 0) {
+            self.owners.insert((index, Arc::clone(node_id)));
+        }
         let Some(status) = &feed.status else {
             self.has_unknown = true;
             return;
@@ -149,14 +160,19 @@ impl Builder {
             replicas @ 1..64 => Some((1 << replicas) - 1),
             _ => Some(u64::MAX),
         };
+        // What a silent node handled is known only if live ones have taken it over: each database has an owner for each share then.
+        let is_taken_over = self.silent == 0 || self.shares >= self.live.saturating_add(self.silent);
         let (held_since_ms, held_because) =
             self.held.map_or((None, String::new()), |(at, why)| (Some(at), why));
         ContainerTotal {
             account,
             container,
             mapping_id,
-            is_complete: !self.has_unknown && all.is_some_and(|all| self.covered & all == all),
+            is_complete: !self.has_unknown
+                && is_taken_over
+                && all.is_some_and(|all| self.covered & all == all),
             lag: self.lag,
+            owners: self.owners.into_iter().collect(),
             node_ids: self.node_ids.into_iter().collect(),
             held_since_ms,
             held_because,

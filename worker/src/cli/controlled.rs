@@ -94,6 +94,7 @@ pub(super) async fn serve(
         is_complete: false,
         coordination: coordination(etcd.as_ref(), &node_id, &config, arguments.once),
     };
+    statuses.watch_sharing(&around.coordination);
     let work = parts(ground, Arc::clone(&config), arguments.once, around);
     let servers = work.shared.container_servers.clone();
     let objects = work.shared.transfer.local().clone();

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use swift_s3_proto::v1;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::wire;
 use crate::board::Board;
+use crate::coordination::{Coordination, Log, View};
 use crate::feed::Feed;
 use crate::lag::Backlog;
 use crate::swift::container_server::ContainerServers;
@@ -36,18 +38,22 @@ pub struct Statuses {
 struct State {
     /// With the time of the look.
     feeds: HashMap<Key, (v1::FeedStatus, Instant)>,
+    sharing: Option<(watch::Receiver<Arc<View>>, Arc<Log>)>,
 }
 
 /// What was sent on one connection.
 #[derive(Debug, Default)]
-pub struct Sent(Option<HashMap<Key, v1::FeedStatus>>);
+pub struct Sent {
+    feeds: Option<HashMap<Key, v1::FeedStatus>>,
+    coordination: Option<v1::Coordination>,
+}
 
 impl Statuses {
     /// What has changed since the last heartbeat of a connection; everything, on its first.
     pub fn heartbeat(&self, sent: &mut Sent, now: Instant) -> v1::Heartbeat {
         let state = self.lock();
-        let is_complete = sent.0.is_none();
-        let known = sent.0.get_or_insert_default();
+        let is_complete = sent.feeds.is_none();
+        let known = sent.feeds.get_or_insert_default();
         let mut feeds = Vec::new();
         for (key, (status, looked_at)) in &state.feeds {
             let mut status = status.clone();
@@ -74,7 +80,13 @@ impl Statuses {
             ended,
             is_complete,
             mappings: Vec::new(),
+            coordination: state.news_of_sharing(&mut sent.coordination),
         }
+    }
+
+    /// From now on heartbeats tell how the work is shared.
+    pub fn watch_sharing(&self, coordination: &Coordination) {
+        self.lock().sharing = Some(coordination.watch());
     }
 
     fn put(&self, key: Key, status: v1::FeedStatus, looked_at: Instant) {
@@ -87,6 +99,18 @@ impl Statuses {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How the work is shared, if that is something else than was sent.
+    fn news_of_sharing(&self, sent: &mut Option<v1::Coordination>) -> Option<v1::Coordination> {
+        let (view, log) = self.sharing.as_ref()?;
+        let current = wire::coordination(&view.borrow(), &log.list());
+        if sent.as_ref() == Some(&current) {
+            return None;
+        }
+        Some(sent.insert(current).clone())
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use swift_s3_policy::Timestamp;
 use swift_s3_proto::v1;
 
+use crate::coordination::{Mode, Takeover, TakeoverKind, View};
 use crate::lane::Share;
 use crate::memory::FeedName;
 use crate::parked::{Parked, ParkedRow};
@@ -105,6 +107,40 @@ pub fn parked_row(object: &str, row: &ParkedRow) -> v1::ParkedRow {
 #[must_use]
 pub fn time(seconds: u64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
+}
+
+/// A moment, to the second and its fraction.
+fn moment(at: Timestamp) -> prost_types::Timestamp {
+    let nanos = i32::try_from(at.units() % 100_000).unwrap_or_default().saturating_mul(10_000);
+    prost_types::Timestamp { nanos, ..time(at.units() / 100_000) }
+}
+
+/// How the work is shared.
+#[must_use]
+pub fn coordination(view: &View, takeovers: &[Takeover]) -> v1::Coordination {
+    let regime = view.regime.as_deref();
+    let mode = match regime.map(|regime| regime.mode) {
+        None => v1::CoordinationMode::Unspecified,
+        Some(Mode::Implicit) => v1::CoordinationMode::Implicit,
+        Some(Mode::Explicit) => v1::CoordinationMode::Explicit,
+        Some(Mode::Fallback) => v1::CoordinationMode::Fallback,
+    };
+    let takeover = |one: &Takeover| v1::Takeover {
+        at: Some(moment(one.at)),
+        is_returned: one.kind == TakeoverKind::Returned,
+        device: one.home.clone(),
+        home_node_id: one.node.clone(),
+        shares: one.shares,
+        seconds: one.seconds,
+    };
+    v1::Coordination {
+        mode: mode.into(),
+        since: regime.map(|regime| moment(regime.since)),
+        shares: u64::try_from(view.shares()).unwrap_or(u64::MAX),
+        shares_taken: u64::try_from(view.taken).unwrap_or(u64::MAX),
+        trouble: view.trouble.clone().unwrap_or_default(),
+        takeovers: takeovers.iter().map(takeover).collect(),
+    }
 }
 
 #[cfg(test)]

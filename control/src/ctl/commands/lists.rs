@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::json;
 use swift_s3_proto::v1::{
-    ContainerStatus, ListContainersRequest, ListNodesRequest, MappingStatus, NodeState, NodeStatus, Role,
+    ContainerStatus, Coordination, CoordinationMode, ListContainersRequest, ListNodesRequest, MappingStatus,
+    NodeState, NodeStatus, Role,
 };
 
 use super::{Listed, all_pages, fetch_mappings, label, mapping_id, tell_if_cut};
@@ -80,6 +81,7 @@ fn nodes_table(nodes: &[NodeStatus], now: Timestamp) -> Table {
         "REVISION>",
         "VERSION",
         "HOST",
+        "MODE",
         "SEEN",
         "CLOCK",
         "PUSH",
@@ -107,6 +109,7 @@ fn nodes_table(nodes: &[NodeStatus], now: Timestamp) -> Table {
             node.revision.to_string().into(),
             node.version.as_str().into(),
             node.host.as_str().into(),
+            node.coordination.as_ref().map_or_else(|| "".into(), mode_cell),
             seen.into(),
             skew.map_or_else(|| UNKNOWN.to_owned(), skew_word).into(),
             node.push_seconds.map_or_else(|| UNKNOWN.to_owned(), seconds).into(),
@@ -116,6 +119,31 @@ fn nodes_table(nodes: &[NodeStatus], now: Timestamp) -> Table {
         ]);
     }
     table
+}
+
+/// `explicit`, and how many shares were taken from others.
+fn mode_cell(coordination: &Coordination) -> Cell {
+    let (word, tone) = mode_word(coordination.mode());
+    match coordination.shares_taken {
+        0 => Cell::toned(word, tone),
+        taken => Cell::toned(format!("{word}, {taken} taken"), Tone::Odd),
+    }
+}
+
+/// A way of sharing out work in words.
+pub(super) fn mode_word(mode: CoordinationMode) -> (&'static str, Tone) {
+    match mode {
+        CoordinationMode::Unspecified => (UNKNOWN, Tone::Odd),
+        CoordinationMode::Implicit => ("implicit", Tone::Plain),
+        CoordinationMode::Explicit => ("explicit", Tone::Good),
+        CoordinationMode::Fallback => ("fallback", Tone::Bad),
+    }
+}
+
+/// `0:a 1:b 2:b`: which node handles the names of which replica first.
+fn owners(container: &ContainerStatus) -> String {
+    let words = container.owners.iter().map(|owner| format!("{}:{}", owner.index, owner.node_id));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn skew_word(skew: f64) -> String {
@@ -251,7 +279,7 @@ fn containers_table(containers: &[ContainerStatus], now: Timestamp) -> Table {
         "BYTES>",
         "WAITING>",
         "FAILURES>",
-        "NODES",
+        "OWNERS",
         "TROUBLE",
     ]);
     for container in containers {
@@ -271,7 +299,7 @@ fn containers_table(containers: &[ContainerStatus], now: Timestamp) -> Table {
             words.bytes.into(),
             container.lag.map_or_else(|| UNKNOWN.to_owned(), |lag| lag.rows_waiting.to_string()).into(),
             Cell::toned(container.failures.to_string(), failures),
-            container.node_ids.join(",").into(),
+            owners(container).into(),
             Cell::toned(trouble.join("; "), Tone::Bad),
         ]);
     }

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use swift_s3_proto::v1::{ClusterStatus, GetStatusRequest, NodeState};
+use swift_s3_proto::v1::{ClusterStatus, CoordinationMode, GetStatusRequest, NodeState};
 
-use super::lists::state_word;
+use super::lists::{mode_word, state_word};
 use crate::ctl::connect::Connection;
 use crate::ctl::failure::{Exit, Failure};
 use crate::ctl::json;
@@ -83,6 +83,7 @@ pub(super) fn page(status: &ClusterStatus, url: &str, now: Timestamp, colours: b
         ("control", format!("{} at {url}{up}", status.version), Tone::Plain),
         ("revision", revision, odd_if(status.revision == 0)),
         ("nodes", node_words(status), bad_if(silent)),
+        ("sharing", coordination_words(status), bad_if(has_fallback(status))),
         (
             "mappings",
             mapping_words(status),
@@ -104,6 +105,27 @@ pub(super) fn page(status: &ClusterStatus, url: &str, now: Timestamp, colours: b
         .chain(alerts)
         .map(|(name, text, tone)| format!("{name:<11}  {}\n", tone.paint(&harmless(&text), colours)))
         .collect()
+}
+
+fn has_fallback(status: &ClusterStatus) -> bool {
+    status.coordination.iter().any(|count| count.mode() == CoordinationMode::Fallback)
+}
+
+/// `3 workers explicit (2 shares of others taken)`
+fn coordination_words(status: &ClusterStatus) -> String {
+    let words: Vec<String> = status
+        .coordination
+        .iter()
+        .map(|found| {
+            let workers = count(u64::from(found.workers), "worker");
+            let taken = match found.shares_taken {
+                0 => String::new(),
+                taken => format!(" ({} of others taken)", count(taken, "share")),
+            };
+            format!("{workers} {}{taken}", mode_word(found.mode()).0)
+        })
+        .collect();
+    if words.is_empty() { UNKNOWN.to_owned() } else { words.join(", ") }
 }
 
 fn mapping_words(status: &ClusterStatus) -> String {

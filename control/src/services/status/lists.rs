@@ -2,7 +2,7 @@
 
 use swift_s3_proto::v1::{
     ContainerStatus, ListContainersRequest, ListContainersResponse, ListMappingsRequest,
-    ListMappingsResponse, ListNodesRequest, ListNodesResponse, NodeState, NodeStatus,
+    ListMappingsResponse, ListNodesRequest, ListNodesResponse, NodeState, NodeStatus, ShareOwner,
 };
 use tonic::Status;
 
@@ -54,6 +54,7 @@ fn node_status(control: &Control, node: &NodeView, revision: i64) -> NodeStatus 
         lag: lag.filter(|_| node.is_live),
         capabilities: record.capabilities.clone(),
         push_seconds: answer.map(|answer| answer.took.as_secs_f64()),
+        coordination: node.coordination.clone(),
     }
 }
 
@@ -139,5 +140,10 @@ fn container_status(overview: &Overview, total: &ContainerTotal) -> ContainerSta
         deletes_held_at: total.held_since_ms.map(time::timestamp),
         deletes_held_because: total.held_because.clone(),
         trouble: total.trouble.clone(),
+        owners: total
+            .owners
+            .iter()
+            .map(|(index, node_id)| ShareOwner { index: *index, node_id: node_id.to_string() })
+            .collect(),
     }
 }
