@@ -152,7 +152,7 @@ fn behind(status: &ClusterStatus) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use swift_s3_proto::v1::{Lag, NodeCount};
+    use swift_s3_proto::v1::{CoordinationCount, Lag, NodeCount};
 
     fn status(nodes: &[(NodeState, u32)]) -> ClusterStatus {
         ClusterStatus {
@@ -166,6 +166,10 @@ mod tests {
             lag: Some(Lag { rows: 12, bytes: 2048, seconds: 92.0, rows_waiting: 1, ..Lag::default() }),
             is_complete: true,
             mappings: 2,
+            coordination: vec![
+                CoordinationCount { mode: CoordinationMode::Explicit.into(), workers: 3, shares_taken: 2 },
+                CoordinationCount { mode: CoordinationMode::Fallback.into(), workers: 1, shares_taken: 0 },
+            ],
             ..ClusterStatus::default()
         }
     }
@@ -179,6 +183,7 @@ mod tests {
         assert_eq!(
             shown(&status(&[(NodeState::Synced, 3), (NodeState::Stale, 1)])),
             "control      0.1.0 at http://c:1, up 1m 32s\nrevision     12\nnodes        3 synced, 1 stale\n\
+             sharing      3 workers explicit (2 shares of others taken), 1 worker fallback\n\
              mappings     2\ncontainers   0\nbehind       1m 32s, 12 rows, 2.0 KiB\nwaiting      1 row, until old enough\n\
              failures     0\n"
         );
