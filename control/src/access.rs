@@ -49,6 +49,12 @@ impl Role {
         }
     }
 
+    /// The role of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Node, Self::Viewer, Self::Operator].into_iter().find(|role| role.as_str() == name)
+    }
+
     /// Its name in the access file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -117,6 +123,8 @@ pub struct AccessError {
 pub struct Caller {
     /// The name.
     pub name: String,
+    /// Its role; `None` when access control is off, or the call needs none.
+    pub role: Option<Role>,
 }
 
 /// Why a call is refused.
@@ -249,7 +257,7 @@ impl Access {
             }
         };
         if let Some(entry) = found.iter().find(|entry| entry.role.covers(need)) {
-            return Ok(Caller { name: entry.name.clone() });
+            return Ok(Caller { name: entry.name.clone(), role: Some(entry.role) });
         }
         match found.first() {
             Some(entry) => Err(Refusal::Denied(format!(
@@ -307,13 +315,9 @@ fn read_entry(
     if name.len() > 255 || name.chars().any(char::is_control) {
         return Err("the name is too long or has control characters; expected at most 255 bytes".to_owned());
     }
-    let role = match text("role")? {
-        Some("node") => Role::Node,
-        Some("viewer") => Role::Viewer,
-        Some("operator") => Role::Operator,
-        Some(other) => return Err(format!("role {other:?}; expected node, viewer or operator")),
-        None => return Err("no role; expected node, viewer or operator".to_owned()),
-    };
+    let role = text("role")?.ok_or("no role; expected node, viewer or operator")?;
+    let role =
+        Role::parse(role).ok_or_else(|| format!("role {role:?}; expected node, viewer or operator"))?;
     let proofs = (text("token")?, text("token_file")?, text("token_sha256")?, text("certificate_cn")?);
     let proof = match proofs {
         (Some(token), None, None, None) => token_proof(token)?,

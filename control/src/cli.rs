@@ -1,25 +1,32 @@
 //! The command line of `swift-s3-control`, and the life of the process from its first line to its exit code.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use swift_s3_daemon::logging::{self, LogSettings};
 use swift_s3_daemon::signals::{Request, Signals};
-use swift_s3_policy::{LogFormat, LogLevel};
+use swift_s3_etcd::{Etcd, EtcdSettings};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::cluster::{self, Board, Cluster, PeerTls};
 use crate::control::{Control, Settings, shown};
 use crate::documents;
-use crate::server::{self, Doors};
-use crate::store::{self, DataDirectory, NewRevision, Store};
+use crate::server::{self, Doors, ServeError};
+use crate::store::mirror::Keys;
+use crate::store::{self, CopyDirectory, DataDirectory, NewRevision, Store};
 use crate::time;
 use crate::transport::TlsFiles;
+
+mod arguments;
+
+pub use arguments::{Arguments, Format, Level};
 
 /// The server could not listen, or failed.
 const EXIT_FAILED: u8 = 1;
@@ -30,137 +37,14 @@ const EXIT_DATA: u8 = 3;
 /// The process ends this long after it was asked to, whatever hangs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
-const AFTER_HELP: &str = "\
-Signals:
-  SIGTERM, SIGINT  stop: streams end with UNAVAILABLE, what waits is written; exit 0 within 10 s
-  SIGHUP           read the access file and the certificates again; bad ones are told in the log and change nothing
-
-Exit status:
-  0  stopped as asked, or the backup was made
-  1  could not listen, or the server failed
-  2  wrong usage, access file, certificate, or initial configuration
-  3  the data directory cannot be used: in use, damaged, of another program, or of a newer version
-
-Access file (--access), TOML, mode 600; one entry for each caller:
-  [[access]]
-  name = \"ops\"               # shown in logs and in the history
-  role = \"operator\"          # node: workers and shunts; viewer: reads; operator: reads and changes
-  token_file = \"ops.token\"   # or token, token_sha256 (64 hexadecimal digits), or certificate_cn
-
-With --client-ca, a certificate that is presented must be signed by it. Without --access everybody must present one; with
---access who presents none needs a token.";
-
-/// The control plane: keeps the configuration, pushes it to every node, and knows how everything fares.
-#[derive(Debug, Parser)]
-#[command(name = "swift-s3-control", version, after_help = AFTER_HELP)]
-pub struct Arguments {
-    /// Where to listen; port 0 takes a free one
-    #[arg(
-        long,
-        value_name = "ADDRESS:PORT",
-        env = "SWIFT_S3_CONTROL_LISTEN",
-        default_value = "127.0.0.1:50051"
-    )]
-    pub listen: SocketAddr,
-    /// Where the state is kept; created if needed, for this user only
-    #[arg(long, value_name = "DIR", env = "SWIFT_S3_CONTROL_DATA_DIR")]
-    pub data_dir: PathBuf,
-    /// Write the address that is listened on to this file
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_PORT_FILE")]
-    pub port_file: Option<PathBuf>,
-    /// The server's certificate chain, PEM
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_TLS_CERT", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// The key of the certificate, PEM
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_TLS_KEY", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Who signs clients' certificates, PEM
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_CLIENT_CA", requires = "tls_cert")]
-    pub client_ca: Option<PathBuf>,
-    /// Who may do what, see below; without it everybody may do everything
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_ACCESS")]
-    pub access: Option<PathBuf>,
-    /// Listen without TLS on an address that other hosts reach: tokens and secrets can then be read on the way
-    #[arg(long, env = "SWIFT_S3_CONTROL_ALLOW_PLAINTEXT")]
-    pub allow_plaintext: bool,
-    /// Listen without --access on an address that other hosts reach: whoever connects can read every secret
-    #[arg(long, env = "SWIFT_S3_CONTROL_ALLOW_ANONYMOUS")]
-    pub allow_anonymous: bool,
-    /// A configuration to begin with; taken as revision 1 when there is none yet
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Revisions of the configuration that are kept
-    #[arg(long, value_name = "N", env = "SWIFT_S3_CONTROL_HISTORY", default_value_t = 1_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub history: u32,
-    /// Nodes that were not seen for so long are forgotten with their progress
-    #[arg(long, value_name = "DAYS", env = "SWIFT_S3_CONTROL_RETENTION", default_value_t = 90,
-          value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    pub retention: u32,
-    /// Copy the database to this new file and exit; works while a server uses it
-    #[arg(long, value_name = "FILE")]
-    pub backup: Option<PathBuf>,
-    /// Log lines of at least this importance
-    #[arg(long, value_name = "LEVEL", env = "SWIFT_S3_CONTROL_LOG_LEVEL", default_value = "info")]
-    pub log_level: Level,
-    /// What a log line looks like
-    #[arg(long, value_name = "FORMAT", env = "SWIFT_S3_CONTROL_LOG_FORMAT", default_value = "text")]
-    pub log_format: Format,
-    /// Log to this file instead of standard error
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_LOG_FILE")]
-    pub log_file: Option<PathBuf>,
-    /// Log to standard error too when there is a log file
-    #[arg(long)]
-    pub console: bool,
-}
-
-/// Log levels.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Level {
-    /// A human must look.
-    Error,
-    /// Unexpected, but work goes on.
-    Warning,
-    /// Changes of state.
-    Info,
-    /// Every message.
-    Debug,
-    /// Everything, libraries included.
-    Trace,
-}
-
-impl From<Level> for LogLevel {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::Error,
-            Level::Warning => Self::Warning,
-            Level::Info => Self::Info,
-            Level::Debug => Self::Debug,
-            Level::Trace => Self::Trace,
-        }
-    }
-}
-
-/// Log formats.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Text => Self::Text,
-            Format::Json => Self::Json,
-        }
-    }
-}
-
 /// Why the process cannot go on: exit code and sentence.
 struct Failure(u8, String);
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        failed(error)
+    }
+}
 
 fn usage(error: impl std::fmt::Display) -> Failure {
     Failure(EXIT_USAGE, error.to_string())
@@ -188,6 +72,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 
 fn try_run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(target) = &arguments.backup {
+        if !arguments.etcd.etcd.is_empty() {
+            let how = "--backup copies a state.db; with --etcd the state is in etcd: use etcdctl snapshot save, or swift-s3ctl state copy";
+            return Err(usage(how));
+        }
         return store::backup(&arguments.data_dir, target).map_err(data);
     }
     check_exposure(arguments).map_err(usage)?;
@@ -203,13 +91,24 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
     let doors = Doors::default();
     open_doors(arguments, &doors).map_err(usage)?;
     let initial = arguments.config.as_deref().map(read_initial).transpose()?;
-    let directory = DataDirectory::lock(&arguments.data_dir).map_err(data)?;
-    let store = Store::open(&directory).map_err(data)?;
+    let etcd = arguments.etcd.settings().map_err(usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    let ended = runtime.block_on(serve(arguments, store, doors, initial));
-    // A read of the database may hang in a blocking thread; everything that matters is written by now.
+    let ended = match etcd {
+        None => {
+            let directory = DataDirectory::lock(&arguments.data_dir).map_err(data)?;
+            let store = Store::open(&directory).map_err(data)?;
+            let ended = runtime.block_on(serve(arguments, store, doors, initial));
+            // A read of the database may hang in a blocking thread; everything that matters is written by now.
+            runtime.shutdown_background();
+            drop(directory);
+            return ended;
+        }
+        Some(etcd) => {
+            let directory = CopyDirectory::lock(&arguments.data_dir).map_err(data)?;
+            runtime.block_on(serve_cluster(arguments, etcd, directory, doors, initial))
+        }
+    };
     runtime.shutdown_background();
-    drop(directory);
     ended
 }
 
@@ -271,13 +170,13 @@ fn open_doors(arguments: &Arguments, doors: &Doors) -> Result<(), String> {
     Ok(())
 }
 
-fn read_initial(path: &Path) -> Result<(String, documents::Checked), Failure> {
+fn read_initial(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| usage(format!("--config {}: could not read it: {error}", path.display())))?;
     // A placeholder stands for a secret that is in force; there is none yet.
     let restored = documents::restore_secrets(&text, None)
         .map_err(|problems| problems.into_iter().map(documents::problem).collect::<Vec<_>>());
-    let checked = restored.and_then(|_| documents::check(&text)).map_err(|problems| {
+    restored.and_then(|_| documents::check(&text)).map_err(|problems| {
         let mut message = format!("--config {}: {} problem(s)", path.display(), problems.len());
         for problem in &problems {
             message.push_str("\n  ");
@@ -285,25 +184,76 @@ fn read_initial(path: &Path) -> Result<(String, documents::Checked), Failure> {
         }
         usage(message)
     })?;
-    Ok((text, checked))
+    Ok(text)
 }
 
+/// The only control process, with its state in the data directory.
 async fn serve(
     arguments: &Arguments,
     store: Store,
     doors: Doors,
-    initial: Option<(String, documents::Checked)>,
+    initial: Option<String>,
 ) -> Result<(), Failure> {
-    let mut signals = Signals::install().map_err(failed)?;
-    let settings = Settings {
+    let signals = Signals::install().map_err(failed)?;
+    let control = Control::start(store, settings(arguments)).await.map_err(data)?;
+    if let Some(text) = &initial {
+        begin_with(&control, text).await.map_err(data)?;
+    }
+    let (listener, _) = listen(arguments).await?;
+    let serving = tokio::spawn(server::serve(Arc::clone(&control), listener, doors.clone()));
+    until_stopped(arguments, signals, &doors, serving, &control.stopping).await
+}
+
+/// One of several, with their state in etcd.
+async fn serve_cluster(
+    arguments: &Arguments,
+    etcd: EtcdSettings,
+    directory: CopyDirectory,
+    doors: Doors,
+    initial: Option<String>,
+) -> Result<(), Failure> {
+    let signals = Signals::install().map_err(failed)?;
+    let (listener, address) = listen(arguments).await?;
+    let (board, stopping) = (Board::default(), CancellationToken::new());
+    let etcd = Etcd::new(etcd);
+    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let cluster = Cluster {
+        keys: Keys::new(&etcd.settings().prefix),
+        etcd,
+        id: format!("{host}-{:08x}", rand::random::<u32>()),
+        address: advertised(arguments, address).map_err(usage)?,
+        tls: arguments.tls_cert.as_ref().map(|_| peer_tls(arguments)),
+        directory,
+        settings: settings(arguments),
+        initial,
+        board: board.clone(),
+        stopping: stopping.clone(),
+    };
+    let listening = server::serve_any(board, listener, doors.clone(), stopping.clone());
+    let stop = stopping.clone();
+    let serving = tokio::spawn(async move {
+        let (served, ended) = tokio::join!(listening, async {
+            let ended = cluster::run(cluster).await;
+            // It ends by itself only when it cannot go on.
+            stop.cancel();
+            ended
+        });
+        ended.map_err(data)?;
+        served.map_err(failed)
+    });
+    // The state may be found unusable, which has an exit code of its own.
+    until_stopped(arguments, signals, &doors, serving, &stopping).await
+}
+
+fn settings(arguments: &Arguments) -> Settings {
+    Settings {
         history: arguments.history,
         retention: Duration::from_secs(u64::from(arguments.retention) * 24 * 3_600),
         ..Settings::default()
-    };
-    let control = Control::start(store, settings).await.map_err(data)?;
-    if let Some((document, checked)) = initial {
-        begin_with(&control, document, checked).await?;
     }
+}
+
+async fn listen(arguments: &Arguments) -> Result<(TcpListener, SocketAddr), Failure> {
     let listener = TcpListener::bind(arguments.listen)
         .await
         .map_err(|error| failed(format!("could not listen on {}: {error}", arguments.listen)))?;
@@ -311,24 +261,66 @@ async fn serve(
     if let Some(path) = &arguments.port_file {
         write_port_file(path, address).map_err(|error| failed(format!("{}: {error}", path.display())))?;
     }
-    let serving = tokio::spawn(server::serve(Arc::clone(&control), listener, doors.clone()));
+    Ok((listener, address))
+}
+
+/// The URL by which other control processes reach this one.
+fn advertised(arguments: &Arguments, bound: SocketAddr) -> Result<String, String> {
+    let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
+    let address = match &arguments.advertise {
+        Some(address) => {
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none_or(|port| port == 0) || address.contains(['/', '@']) {
+                return Err(format!("--advertise {address}: expected HOST:PORT"));
+            }
+            address.clone()
+        }
+        None if bound.ip().is_unspecified() => {
+            return Err(format!(
+                "--listen {} is every address of this machine: say with --advertise HOST:PORT by which of them other control \
+                 processes reach it",
+                arguments.listen
+            ));
+        }
+        None => bound.to_string(),
+    };
+    Ok(format!("{scheme}://{address}"))
+}
+
+fn peer_tls(arguments: &Arguments) -> PeerTls {
+    // A certificate that nobody asks for is not shown: it would have to be one that the authority of clients signed.
+    let is_asked_for = arguments.client_ca.is_some() && arguments.access.is_none();
+    PeerTls {
+        ca: arguments.peer_ca.clone().or_else(|| arguments.client_ca.clone()),
+        identity: arguments.tls_cert.clone().zip(arguments.tls_key.clone()).filter(|_| is_asked_for),
+    }
+}
+
+/// Waits for the end of `serving`, which a signal brings about through `stopping`.
+async fn until_stopped<E: Into<Failure>>(
+    arguments: &Arguments,
+    mut signals: Signals,
+    doors: &Doors,
+    serving: JoinHandle<Result<(), E>>,
+    stopping: &CancellationToken,
+) -> Result<(), Failure> {
     tokio::pin!(serving);
     loop {
         tokio::select! {
-            ended = &mut serving => return ended.map_err(failed)?.map_err(failed),
+            ended = &mut serving => return ended.map_err(failed)?.map_err(Into::into),
             request = signals.next() => match request {
                 Request::Stop => break,
-                Request::Reload => match open_doors(arguments, &doors) {
+                Request::Reload => match open_doors(arguments, doors) {
                     Ok(()) => tracing::info!("read the access file and the certificates again"),
                     Err(error) => tracing::error!(%error, "kept the access file and the certificates of before"),
                 },
             },
         }
     }
-    control.stopping.cancel();
+    stopping.cancel();
     match tokio::time::timeout(STOP_TIMEOUT, serving).await {
         Ok(ended) => {
-            ended.map_err(failed)?.map_err(failed)?;
+            ended.map_err(failed)?.map_err(Into::into)?;
             tracing::info!("stopped");
         }
         Err(_) => tracing::warn!("stopped, but something still hung; what was answered is stored"),
@@ -339,30 +331,28 @@ async fn serve(
     Ok(())
 }
 
-/// Puts the initial configuration in force, unless there is one already.
-async fn begin_with(
-    control: &Arc<Control>,
-    document: String,
-    checked: documents::Checked,
-) -> Result<(), Failure> {
+/// Puts the initial configuration in force, unless there is one already. It was checked before.
+pub(crate) async fn begin_with(control: &Arc<Control>, text: &str) -> Result<(), String> {
     let revision = control.push.current().revision;
     if revision > 0 {
         tracing::info!(revision, "there is a configuration already; --config is not used");
         return Ok(());
     }
+    let checked =
+        documents::check(text).map_err(|problems| problems.first().map(shown).unwrap_or_default())?;
     for warning in &checked.warnings {
         tracing::warn!("--config: {}", shown(warning));
     }
     let new = NewRevision {
         mappings: u32::try_from(checked.mappings.len()).unwrap_or(u32::MAX),
-        document,
+        document: text.to_owned(),
         author: String::new(),
         comment: "given with --config".to_owned(),
         expected: 0,
         rolled_back_to: 0,
         applied_at_ms: time::now_ms(),
     };
-    control.apply(new, checked).await.map(drop).map_err(data)
+    control.apply(new, checked).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// Whole or not at all: a reader never sees half an address.
@@ -377,7 +367,7 @@ fn write_port_file(path: &Path, address: SocketAddr) -> std::io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 

@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use crate::access::{Access, Caller, Need, Refusal, need};
+use crate::cluster::{Board, Relayed};
 use crate::transport::Peer;
 
 /// Wraps all services.
@@ -23,12 +24,33 @@ use crate::transport::Peer;
 pub struct Gate<S> {
     inner: S,
     access: Arc<watch::Sender<Arc<Access>>>,
+    /// `None` where this is the only control process.
+    board: Option<Board>,
 }
 
 impl<S> Gate<S> {
-    /// A gate in front of `inner`.
-    pub fn new(inner: S, access: Arc<watch::Sender<Arc<Access>>>) -> Self {
-        Self { inner, access }
+    /// A gate in front of `inner`. With a board, calls that another control process hands on are let through, if it proves
+    /// that it is one.
+    pub fn new(inner: S, access: Arc<watch::Sender<Arc<Access>>>, board: Option<Board>) -> Self {
+        Self { inner, access, board }
+    }
+
+    /// What is to become of a call that says that it was handed on; `None`: it is a client's own.
+    fn relayed(&self, path: &str, relayed: Option<Relayed>) -> Option<Result<Relayed, Status>> {
+        let (board, relayed) = (self.board.as_ref()?, relayed?);
+        if !board.knows(&relayed) {
+            // Most likely for a term that is over.
+            return Some(Err(Status::unavailable(
+                "this call was handed on to a control process that does not lead",
+            )));
+        }
+        match relayed.caller.role {
+            Some(role) if !role.covers(need(path)) => Some(Err(Status::permission_denied(format!(
+                "the role {} does not cover this call",
+                role.as_str()
+            )))),
+            _ => Some(Ok(relayed)),
+        }
     }
 }
 
@@ -47,6 +69,17 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let told = Relayed::take(request.headers_mut());
+        match self.relayed(request.uri().path(), told) {
+            None => {}
+            // Whoever handed it on ends it when it is not allowed any more.
+            Some(Ok(relayed)) => {
+                request.extensions_mut().insert(relayed.caller.clone());
+                request.extensions_mut().insert(relayed);
+                return Box::pin(self.inner.call(request));
+            }
+            Some(Err(status)) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+        }
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let call = Call {
             need: need(request.uri().path()),

@@ -5,12 +5,13 @@
 //! | [`cli`] | the command line of `swift-s3-control`, and the life of its process |
 //! | [`server`], [`transport`], [`gate`], [`access`] | connections, TLS, who may do what |
 //! | [`services`] | the gRPC services: translation only |
+//! | [`cluster`] | several processes: who leads, and how the others hand calls on |
 //! | [`control`] | what services share; changes are stored first, then pushed |
 //! | [`push`] | the state that nodes work by |
 //! | [`registry`], [`workers`] | nodes, sessions, answers; over how many workers limits are divided |
 //! | `house` | nodes are remembered, and what is too old is forgotten |
 //! | [`feeds`], [`overview`], [`alerts`], [`verdict`] | status: added up, judged, put in words |
-//! | [`store`] | SQLite: one writer with group commit, readers beside it |
+//! | [`store`] | SQLite: one writer with group commit, readers beside it; the same in etcd |
 //! | [`documents`] | configuration documents in the words of the contract |
 //! | [`ctl`] | the command line `swift-s3ctl` |
 //! | [`verify`] | proving that a remote can be used, for `swift-s3ctl` and `swift-s3-verify` |
@@ -19,6 +20,7 @@ pub mod access;
 pub mod alerts;
 pub mod audits;
 pub mod cli;
+pub mod cluster;
 pub mod control;
 pub mod ctl;
 pub mod documents;

@@ -13,12 +13,16 @@ use swift_s3_proto::v1::status_service_server::StatusServiceServer;
 use swift_s3_proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower_layer::layer_fn;
 
 use crate::access::Access;
+use crate::cluster::{Board, CONNECTION_WINDOW, Role, Switch};
 use crate::control::Control;
 use crate::gate::Gate;
 use crate::services::audit::Auditing;
@@ -34,6 +38,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that are still open so long after the stop are dropped.
 const DRAIN: Duration = Duration::from_secs(5);
+/// The same for one of several processes, where those that it leads end first.
+const LEADER_DRAIN: Duration = Duration::from_secs(7);
 /// Nodes' last signs of life are written this often.
 const SAVE_NODES: Duration = Duration::from_secs(60);
 /// What is too old is removed this often.
@@ -67,45 +73,14 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -
     let address = listener.local_addr().ok();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let (reflection_v1, reflection_v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-    let tasks =
-        [tokio::spawn(count_workers(Arc::clone(&control))), tokio::spawn(keep_house(Arc::clone(&control)))];
+    let routes = routes(&control)?;
+    let tasks = tasks(&control);
     let access = Arc::clone(&doors.access);
     let router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(layer_fn(move |inner| Gate::new(inner, Arc::clone(&access))))
-        .add_service(health_service)
-        .add_service(reflection_v1)
-        .add_service(reflection_v1alpha)
-        .add_service(
-            NodeServiceServer::new(Nodes(Arc::clone(&control)))
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
-        )
-        .add_service(
-            PolicyServiceServer::new(Policies(Arc::clone(&control)))
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
-        )
-        .add_service(
-            ConfigServiceServer::new(Configs(Arc::clone(&control)))
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
-        )
-        .add_service(
-            StatusServiceServer::new(Statuses(Arc::clone(&control)))
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
-        )
-        .add_service(
-            AuditServiceServer::new(Auditing(Arc::clone(&control)))
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
-        );
+        .layer(layer_fn(move |inner| Gate::new(inner, Arc::clone(&access), None)))
+        .add_routes(routes.add_service(health_service));
     let stop = control.stopping.clone();
     let serving = router
         .serve_with_incoming_shutdown(transport::accept(listener, doors.tls), stop.clone().cancelled_owned());
@@ -121,12 +96,121 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -
         }
     };
     stop.cancel();
-    for task in tasks {
-        drop(task.await);
-    }
+    tasks.join().await;
     control.save_nodes().await;
     control.store.close().await;
     Ok(served?)
+}
+
+/// As [`serve`], for one of several processes: what a call gets depends on who leads. Serves until `stop` fires; the board must
+/// then show nobody, so that calls under way end.
+///
+/// # Errors
+/// When the server fails.
+pub async fn serve_any(
+    board: Board,
+    listener: TcpListener,
+    doors: Doors,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let address = listener.local_addr().ok();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, ServingStatus::NotServing).await;
+    let telling = tokio::spawn(tell_health(health.clone(), board.clone()));
+    let access = Arc::clone(&doors.access);
+    let router = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // Calls of many clients come in one connection, and one that is not read on must not hold the others.
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(layer_fn(move |inner| {
+            let switch = Switch::new(inner, board.clone());
+            Gate::new(switch, Arc::clone(&access), Some(board.clone()))
+        }))
+        .add_service(health_service);
+    let serving = router
+        .serve_with_incoming_shutdown(transport::accept(listener, doors.tls), stop.clone().cancelled_owned());
+    tracing::info!(address = %shown(address), "listening");
+    tokio::pin!(serving);
+    let served = tokio::select! {
+        served = &mut serving => served,
+        () = stop.cancelled() => {
+            set_health(&health, ServingStatus::NotServing).await;
+            tokio::time::timeout(LEADER_DRAIN, &mut serving).await.unwrap_or(Ok(()))
+        }
+    };
+    stop.cancel();
+    telling.abort();
+    Ok(served?)
+}
+
+/// All services but health.
+///
+/// # Errors
+/// When reflection cannot read the contract.
+pub fn routes(control: &Arc<Control>) -> Result<Routes, ServeError> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(
+            NodeServiceServer::new(Nodes(Arc::clone(control)))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            PolicyServiceServer::new(Policies(Arc::clone(control)))
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            ConfigServiceServer::new(Configs(Arc::clone(control)))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            StatusServiceServer::new(Statuses(Arc::clone(control)))
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            AuditServiceServer::new(Auditing(Arc::clone(control)))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .prepare())
+}
+
+/// What runs beside the services until [`Control::stopping`] fires.
+pub(crate) struct Tasks([JoinHandle<()>; 2]);
+
+pub(crate) fn tasks(control: &Arc<Control>) -> Tasks {
+    Tasks([tokio::spawn(count_workers(Arc::clone(control))), tokio::spawn(keep_house(Arc::clone(control)))])
+}
+
+impl Tasks {
+    /// Comes back when they have ended.
+    pub(crate) async fn join(self) {
+        for task in self.0 {
+            drop(task.await);
+        }
+    }
+}
+
+/// A process serves if it leads or can hand calls on.
+async fn tell_health(health: HealthReporter, board: Board) {
+    let mut roles = board.watch();
+    loop {
+        let status = match &*roles.borrow_and_update() {
+            Role::Nobody(_) => ServingStatus::NotServing,
+            Role::Leading(_) | Role::Following(_) => ServingStatus::Serving,
+        };
+        set_health(&health, status).await;
+        if roles.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn shown(address: Option<SocketAddr>) -> String {

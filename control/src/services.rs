@@ -20,7 +20,11 @@ pub(crate) fn store_status(error: &StoreError) -> Status {
         StoreError::Conflict { .. } => Status::aborted(message),
         StoreError::Full(_) => Status::resource_exhausted(message),
         StoreError::Refused(_) | StoreError::Unknown { .. } => Status::invalid_argument(message),
-        StoreError::Failed(_) | StoreError::Stopping => Status::unavailable(message),
+        StoreError::Failed(_)
+        | StoreError::Etcd(_)
+        | StoreError::Unclear(_)
+        | StoreError::Deposed
+        | StoreError::Stopping => Status::unavailable(message),
     }
 }
 

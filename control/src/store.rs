@@ -10,10 +10,14 @@
 //! Lag is not remembered: it is out of date within seconds. One thread writes (`writer`), every reader has a
 //! connection of its own (`reader`). Nothing here knows gRPC services; messages of the contract are its data types.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mirror::Mirror;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+pub mod mirror;
 mod parked;
 mod reader;
 mod records;
@@ -26,7 +30,7 @@ pub use records::{
     KnownFeed, NewRevision, NodeRecord, Prune, Pruned, RevisionRecord, StaleFeed, StoredSwitch, SwitchChange,
     Switched, switches_for_nodes,
 };
-pub use schema::{DataDirectory, OpenError, backup};
+pub use schema::{CopyDirectory, DataDirectory, OpenError, backup, create_database, open_to_read, upgrade};
 pub use writer::MAX_PARKED_PER_FEED;
 
 use swift_s3_proto::v1::FeedProgress;
@@ -67,6 +71,15 @@ pub enum StoreError {
     /// The database or the disk fails.
     #[error("the database failed: {0}; nothing of this was stored")]
     Failed(String),
+    /// etcd does not take it.
+    #[error("{0}; nothing of this was stored")]
+    Etcd(String),
+    /// etcd may have taken it.
+    #[error("{0}; it may have been stored all the same")]
+    Unclear(String),
+    /// Another process leads.
+    #[error("this control process does not lead any more; nothing of this was stored, try again")]
+    Deposed,
     /// The process is stopping.
     #[error("this control process is stopping")]
     Stopping,
@@ -116,15 +129,25 @@ impl Store {
         if let Some(pages) = max_pages {
             connection.pragma_update(None, "max_page_count", pages)?;
         }
+        Self::begin(connection, directory.database(), None)
+    }
+
+    /// With a working copy whose every change is put into etcd before it counts.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn mirrored(path: &Path, connection: Connection, mirror: Mirror) -> Result<Self, OpenError> {
+        schema::set_up_writer(&connection)?;
+        Mirror::watch(&connection)?;
+        Self::begin(connection, path, Some(mirror))
+    }
+
+    fn begin(connection: Connection, path: &Path, mirror: Option<Mirror>) -> Result<Self, OpenError> {
         let (jobs, waiting) = mpsc::channel(WRITER_QUEUE);
         let trouble = Arc::<Mutex<Option<String>>>::default();
-        let thread = writer::spawn(connection, waiting, Arc::clone(&trouble)).map_err(OpenError::Thread)?;
-        Ok(Self {
-            jobs,
-            reader: Reader::new(directory.database()),
-            trouble,
-            thread: Arc::new(Mutex::new(Some(thread))),
-        })
+        let thread =
+            writer::spawn(connection, mirror, waiting, Arc::clone(&trouble)).map_err(OpenError::Thread)?;
+        Ok(Self { jobs, reader: Reader::new(path), trouble, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// For questions.

@@ -5,6 +5,7 @@
 
 pub mod arguments;
 mod clock;
+pub mod election;
 mod error;
 pub mod follow;
 pub mod lease;
@@ -13,6 +14,7 @@ pub mod settings;
 
 pub use arguments::EtcdArguments;
 pub use clock::{BootTime, boot_time};
+pub use election::Election;
 pub use error::{ErrorKind, EtcdError};
 pub use etcd_client;
 pub use follow::{Change, Entry, Follower, KeyEvent, Snapshot};

@@ -13,7 +13,11 @@ use rusqlite_migration::{M, Migrations};
 /// `swS3` in ASCII: tells this program's databases from others.
 const APPLICATION_ID: i32 = 0x7377_5333;
 /// Migrations in order. Released ones are never edited; a change of the schema is a new one at the end.
-const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("schema_1.sql"))];
+pub(super) const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("schema_1.sql"))];
+/// The database of a process without etcd.
+const DATABASE: &str = "state.db";
+/// How the databases of a process with etcd are called, before their number.
+const WORKING_COPY: &str = "working-copy-";
 /// Other processes (a backup, an operator's `sqlite3`) hold locks for moments only.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The log goes into the database when it has so many pages, 32 MiB: less often than SQLite's default, since pages are written again and again.
@@ -39,6 +43,18 @@ pub enum OpenError {
     /// Another process has it.
     #[error("{0} is in use by another swift-s3-control; stop that one first, or choose another --data-dir")]
     Locked(PathBuf),
+    /// A process without `--etcd` keeps its state there.
+    #[error(
+        "{0} holds the state.db of a swift-s3-control without --etcd; choose another --data-dir, or move the state to etcd with \
+         `swift-s3ctl state copy`, and the file away"
+    )]
+    HoldsState(PathBuf),
+    /// A process with `--etcd` had its working copy there.
+    #[error(
+        "{0} was used by a swift-s3-control with --etcd, whose state is in etcd; choose another --data-dir, or get the state from \
+         there with `swift-s3ctl state copy`"
+    )]
+    HoldsWorkingCopy(PathBuf),
     /// Another program holds the database.
     #[error("could not make the backup {0}: the database is locked by another program; try again")]
     Busy(PathBuf),
@@ -99,21 +115,13 @@ impl DataDirectory {
     /// Creates the directory if needed, and locks it. Nobody but the owner may read what is in it.
     ///
     /// # Errors
-    /// When it cannot be created, or another process has it.
+    /// When it cannot be created, another process has it, or it was used with etcd.
     pub fn lock(path: &Path) -> Result<Self, OpenError> {
-        let failed = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| OpenError::File { what, path, source }
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))?;
-        let lock_path = path.join("lock");
-        let lock = private_file(&lock_path).map_err(failed("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
+        let lock = lock(path)?;
+        let database = path.join(DATABASE);
+        if size(&database) == 0 && !working_copies(path)?.is_empty() {
+            return Err(OpenError::HoldsWorkingCopy(path.to_owned()));
         }
-        let database = path.join("state.db");
         let file = private_file(&database).map_err(failed("open", &database))?;
         // SQLite gives its -wal and -shm files the mode of the database.
         file.set_permissions(std::fs::Permissions::from_mode(0o600))
@@ -126,6 +134,123 @@ impl DataDirectory {
     pub fn database(&self) -> &Path {
         &self.database
     }
+}
+
+/// The data directory of a process whose state is in etcd: it holds a working copy that is thrown away.
+#[derive(Debug)]
+pub struct CopyDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl CopyDirectory {
+    /// Creates the directory if needed, locks it, and removes working copies of earlier processes.
+    ///
+    /// # Errors
+    /// When it cannot be created, another process has it, or it holds a state that is not in etcd.
+    pub fn lock(path: &Path) -> Result<Self, OpenError> {
+        let lock = lock(path)?;
+        if size(&path.join(DATABASE)) > 0 {
+            return Err(OpenError::HoldsState(path.to_owned()));
+        }
+        let directory = Self { path: path.to_owned(), _lock: lock };
+        directory.clear()?;
+        Ok(directory)
+    }
+
+    /// Removes working copies. Whoever still has one open keeps it until it is closed.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn clear(&self) -> Result<(), OpenError> {
+        for copy in working_copies(&self.path)? {
+            std::fs::remove_file(&copy).map_err(failed("remove", &copy))?;
+        }
+        Ok(())
+    }
+
+    /// A new, empty database with the tables of this version, or of an older one. Names are never used twice, so that nobody
+    /// takes one working copy for another.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create(&self, number: i64, version: usize) -> Result<(PathBuf, Connection), OpenError> {
+        let path = self.path.join(format!("{WORKING_COPY}{number}.db"));
+        let connection = create_database(&path, version)?;
+        // It is thrown away after a crash; what must be durable is in etcd.
+        connection.pragma_update(None, "synchronous", "off")?;
+        Ok((path, connection))
+    }
+}
+
+/// A new database file with the tables of this version.
+///
+/// # Errors
+/// When there is one, or it cannot be created.
+pub fn create_database(path: &Path, version: usize) -> Result<Connection, OpenError> {
+    let mut options = OpenOptions::new();
+    options.create_new(true).write(true).mode(0o600);
+    drop(options.open(path).map_err(failed("create", path))?);
+    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "foreign_keys", "on")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Migrations::from_slice(MIGRATIONS).to_version(&mut connection, version)?;
+    Ok(connection)
+}
+
+/// Brings the tables of a database to this program's version.
+///
+/// # Errors
+/// When the database fails.
+pub fn upgrade(connection: &mut Connection) -> Result<(), OpenError> {
+    Ok(Migrations::from_slice(MIGRATIONS).to_latest(connection)?)
+}
+
+/// Opens the database of a data directory that a process without etcd uses, or could use, to read it.
+///
+/// # Errors
+/// When there is none, or it is not a sound one of this version.
+pub fn open_to_read(path: &Path) -> Result<Connection, OpenError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    check(&connection, path)?;
+    Ok(connection)
+}
+
+fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> OpenError + use<> {
+    let path = path.to_owned();
+    move |source| OpenError::File { what, path: path.clone(), source }
+}
+
+/// Creates the directory if needed, and locks it.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))?;
+    let lock_path = path.join("lock");
+    let lock = private_file(&lock_path).map_err(failed("open", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
+    }
+}
+
+/// 0: there is no such file.
+fn size(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// Databases of processes with etcd, and the files that SQLite keeps beside them.
+fn working_copies(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed("list", path))? {
+        let entry = entry.map_err(failed("list", path))?;
+        if entry.file_name().to_string_lossy().starts_with(WORKING_COPY) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
@@ -143,14 +268,20 @@ pub(super) fn open_writer(directory: &DataDirectory) -> Result<Connection, OpenE
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
+    set_up_writer(&connection)?;
+    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection)?;
+    Ok(connection)
+}
+
+/// What a connection that writes needs besides its journal.
+pub(super) fn set_up_writer(connection: &Connection) -> Result<(), OpenError> {
     connection.pragma_update(None, "foreign_keys", "on")?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     // Savepoints of large reports would spill into temporary files, and cost more writes than the data.
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(64);
-    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection)?;
-    Ok(connection)
+    Ok(())
 }
 
 /// Refuses what is damaged, foreign or newer, before anything is written. True: the file is empty.
@@ -188,14 +319,10 @@ fn check(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
 /// # Errors
 /// When the database cannot be read, or `target` exists or cannot be written.
 pub fn backup(data_dir: &Path, target: &Path) -> Result<(), OpenError> {
-    let failed = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| OpenError::File { what, path, source }
-    };
     if target.symlink_metadata().is_ok() {
         return Err(failed("create the backup", target)(io::ErrorKind::AlreadyExists.into()));
     }
-    let source_path = data_dir.join("state.db");
+    let source_path = data_dir.join(DATABASE);
     let source = Connection::open_with_flags(&source_path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     source.busy_timeout(BUSY_TIMEOUT)?;
     check(&source, &source_path)?;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, Transactio
 use swift_s3_proto::v1::FeedProgress;
 use tokio::sync::{mpsc, oneshot};
 
+use super::mirror::Mirror;
 use super::records::{NewRevision, NodeRecord, Prune, Pruned, RevisionRecord, SwitchChange, Switched};
 use super::{StoreError, reader};
 use crate::time;
@@ -18,6 +19,8 @@ pub use progress::MAX_PARKED_PER_FEED;
 
 /// No more jobs are taken into a transaction that has so many feeds, to bound the time until the first is answered.
 const FEEDS_PER_TRANSACTION: usize = 5_000;
+/// The same where every hundred rows are a transaction of etcd.
+const ROWS_PER_MIRRORED: usize = 1_000;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -71,16 +74,18 @@ impl Done {
 /// Starts the thread.
 pub(super) fn spawn(
     connection: Connection,
+    mirror: Option<Mirror>,
     jobs: mpsc::Receiver<Job>,
     trouble: Arc<Mutex<Option<String>>>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new()
         .name("store-writer".to_owned())
-        .spawn(move || Writer { connection, trouble }.run(jobs))
+        .spawn(move || Writer { connection, mirror, trouble }.run(jobs))
 }
 
 struct Writer {
     connection: Connection,
+    mirror: Option<Mirror>,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
@@ -89,7 +94,8 @@ impl Writer {
         while let Some(first) = jobs.blocking_recv() {
             let mut batch = vec![first];
             let mut weight = batch.first().map_or(0, Job::weight);
-            while weight < FEEDS_PER_TRANSACTION
+            let most = if self.mirror.is_some() { ROWS_PER_MIRRORED } else { FEEDS_PER_TRANSACTION };
+            while weight < most
                 && !batch.last().is_some_and(Job::ends_batch)
                 && let Ok(job) = jobs.try_recv()
             {
@@ -120,7 +126,7 @@ impl Writer {
             return;
         }
         let mut done = Vec::with_capacity(batch.len());
-        let committed = transact(&mut self.connection, batch, &mut done);
+        let committed = transact(&mut self.connection, self.mirror.as_mut(), batch, &mut done);
         self.remember_trouble(committed.as_ref().err());
         for job in done {
             job.answer(committed.as_ref().copied());
@@ -151,7 +157,12 @@ impl Writer {
 
 /// Runs jobs in one transaction. Each job has a savepoint: one that is refused takes nothing else with it. When the disk or
 /// the database fails, nothing of any job is stored.
-fn transact(connection: &mut Connection, batch: Vec<Job>, done: &mut Vec<Done>) -> Result<(), StoreError> {
+fn transact(
+    connection: &mut Connection,
+    mirror: Option<&mut Mirror>,
+    batch: Vec<Job>,
+    done: &mut Vec<Done>,
+) -> Result<(), StoreError> {
     let mut failure = None;
     match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(mut transaction) => {
@@ -161,7 +172,7 @@ fn transact(connection: &mut Connection, batch: Vec<Job>, done: &mut Vec<Done>) 
                 done.push(outcome);
             }
             match failure {
-                None => transaction.commit().map_err(StoreError::from),
+                None => commit(transaction, mirror),
                 Some(error) => {
                     // An I/O error may have rolled it back already.
                     drop(transaction.rollback());
@@ -175,6 +186,16 @@ fn transact(connection: &mut Connection, batch: Vec<Job>, done: &mut Vec<Done>) 
             Err(error)
         }
     }
+}
+
+/// With a mirror, what changed is there before it is committed here.
+fn commit(transaction: Transaction<'_>, mirror: Option<&mut Mirror>) -> Result<(), StoreError> {
+    let Some(mirror) = mirror else { return transaction.commit().map_err(StoreError::from) };
+    // Dropped without a commit, the transaction is undone.
+    let stored = mirror.store(&transaction)?;
+    let committed = transaction.commit();
+    mirror.ended(stored, committed.is_ok());
+    committed.map_err(|error| StoreError::Unclear(error.to_string()))
 }
 
 impl Done {
