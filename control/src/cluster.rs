@@ -19,5 +19,6 @@ mod life;
 mod relay;
 
 pub use board::{Board, Role, Switch};
+pub(crate) use lead::new_number;
 pub use life::{Cluster, ClusterError, LeaderRecord, PeerTls, run};
 pub(crate) use relay::{CONNECTION_WINDOW, Relayed};

@@ -12,6 +12,7 @@
 //! | `house` | nodes are remembered, and what is too old is forgotten |
 //! | [`feeds`], [`overview`], [`alerts`], [`verdict`] | status: added up, judged, put in words |
 //! | [`store`] | SQLite: one writer with group commit, readers beside it; the same in etcd |
+//! | [`copy`] | moving the state between SQLite and etcd |
 //! | [`documents`] | configuration documents in the words of the contract |
 //! | [`ctl`] | the command line `swift-s3ctl` |
 //! | [`verify`] | proving that a remote can be used, for `swift-s3ctl` and `swift-s3-verify` |
@@ -22,6 +23,7 @@ pub mod audits;
 pub mod cli;
 pub mod cluster;
 pub mod control;
+pub mod copy;
 pub mod ctl;
 pub mod documents;
 pub mod feeds;

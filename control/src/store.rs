@@ -30,7 +30,7 @@ pub use records::{
     KnownFeed, NewRevision, NodeRecord, Prune, Pruned, RevisionRecord, StaleFeed, StoredSwitch, SwitchChange,
     Switched, switches_for_nodes,
 };
-pub use schema::{CopyDirectory, DataDirectory, OpenError, backup, create_database, open_to_read, upgrade};
+pub use schema::{CopyDirectory, DataDirectory, IdleDirectory, OpenError, backup, upgrade};
 pub use writer::MAX_PARKED_PER_FEED;
 
 use swift_s3_proto::v1::FeedProgress;

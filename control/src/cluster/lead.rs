@@ -147,7 +147,7 @@ async fn read(
         let count = loaded.leftovers.len();
         tracing::info!(count, "removing what a write that was cut short left behind");
     }
-    tracing::info!(rows = loaded.rows, revision, "read the state");
+    tracing::info!(rows = loaded.rows(), revision, "read the state");
     Ok((connection, loaded.into_removals()))
 }
 

@@ -1,6 +1,7 @@
 //! What may be typed.
 
 mod audits;
+mod state;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use super::failure::{Exit, Failure};
 use super::output::{ColorChoice, Format};
 pub use audits::{AuditArguments, PlanArguments};
+pub use state::{Place, StateCommand, StateCopyArguments};
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -126,6 +128,12 @@ pub enum Command {
     },
     /// Prove that a remote can be used, without any control plane: writes, reads and removes a test object
     Verify(Box<crate::verify::VerifyArguments>),
+    /// The state of the control plane where it is stored; needs no control process, and none may run
+    State {
+        /// What to do with it
+        #[command(subcommand)]
+        command: StateCommand,
+    },
     /// Print the completion script of a shell
     Completion {
         /// Which shell

@@ -8,6 +8,7 @@ mod explain;
 mod failures;
 mod lists;
 mod plan;
+mod state;
 mod status;
 mod switches;
 mod takeovers;
@@ -59,6 +60,7 @@ pub async fn run(command: &Command, settings: &Settings, output: &mut Output) ->
             }
         }
         Command::Verify(arguments) => verify::run(arguments, output).await,
+        Command::State { command } => state::run(command, output).await,
         Command::Completion { shell } => super::arguments::write_completion(*shell, &mut std::io::stdout()),
         _ => run_simple(command, &Connection::open(settings).await?, output).await,
     }

@@ -10,6 +10,7 @@
 //! | `plan` | changes as etcd transactions, in an order that may be cut short anywhere |
 //! | `sequence` | writes that happen in one order, and only while this process leads |
 //! | `load` | from etcd into a database |
+//! | `digest` | what tells two copies apart |
 //! | `meta` | the form of the state; states that are written as a whole |
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use tokio::runtime::Handle;
 
 use super::StoreError;
 
+mod digest;
 mod keys;
 mod load;
 mod meta;
@@ -27,6 +29,7 @@ mod plan;
 mod sequence;
 mod tables;
 
+pub use digest::{TableDigest, digests};
 pub use keys::{Keys, State};
 pub use load::{LoadError, Loaded, load};
 pub use meta::{Meta, MetaError, SCHEMA, StateError, read_meta, remove_other_states, switch_to, write_state};

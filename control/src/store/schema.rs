@@ -16,6 +16,8 @@ const APPLICATION_ID: i32 = 0x7377_5333;
 pub(super) const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("schema_1.sql"))];
 /// The database of a process without etcd.
 const DATABASE: &str = "state.db";
+/// A copy that is not whole yet.
+const DRAFT: &str = "state.db.new";
 /// How the databases of a process with etcd are called, before their number.
 const WORKING_COPY: &str = "working-copy-";
 /// Other processes (a backup, an operator's `sqlite3`) hold locks for moments only.
@@ -136,6 +138,92 @@ impl DataDirectory {
     }
 }
 
+/// A data directory that nobody uses while its database is copied.
+#[derive(Debug)]
+pub struct IdleDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl IdleDirectory {
+    /// Locks a directory that is there.
+    ///
+    /// # Errors
+    /// When it is not there, or a process uses it.
+    pub fn lock(path: &Path) -> Result<Self, OpenError> {
+        std::fs::metadata(path).map_err(failed("look at", path))?;
+        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
+    }
+
+    /// Locks a directory, and creates it if needed.
+    ///
+    /// # Errors
+    /// When it cannot be created, or a process uses it.
+    pub fn lock_or_create(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
+    }
+
+    /// True if it holds a state.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        size(&self.path.join(DATABASE)) > 0
+    }
+
+    /// The database, to be read, and the version of its tables.
+    ///
+    /// # Errors
+    /// When it is not a sound one in a version that is known.
+    pub fn open(&self) -> Result<(Connection, usize), OpenError> {
+        let path = self.path.join(DATABASE);
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        check(&connection, &path)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok((connection, usize::try_from(version).unwrap_or(0)))
+    }
+
+    /// A new database beside the one in use. It becomes the one in use by [`IdleDirectory::put_in_place`].
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn draft(&self, version: usize) -> Result<Connection, OpenError> {
+        let path = self.path.join(DRAFT);
+        for name in [DRAFT.to_owned(), format!("{DRAFT}-wal"), format!("{DRAFT}-shm")] {
+            match std::fs::remove_file(self.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        create_database(&path, version)
+    }
+
+    /// Puts the draft in the place of the database, whole or not at all.
+    ///
+    /// # Errors
+    /// When that fails; the database of before is there then, if there was one.
+    pub fn put_in_place(&self, draft: Connection) -> Result<(), OpenError> {
+        let (from, to) = (self.path.join(DRAFT), self.path.join(DATABASE));
+        // One file each, with nothing in a log beside it: a log of the old one would be taken for one of the new.
+        let close = |connection: Connection| {
+            connection.pragma_update(None, "journal_mode", "delete")?;
+            connection.close().map_err(|(_, error)| OpenError::from(error))
+        };
+        close(draft)?;
+        if self.has_state() {
+            let old = Connection::open_with_flags(&to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            old.busy_timeout(BUSY_TIMEOUT)?;
+            close(old)?;
+        }
+        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+        sync(&from).map_err(failed("sync", &from))?;
+        std::fs::rename(&from, &to).map_err(failed("name", &to))?;
+        sync(&self.path).map_err(failed("sync", &self.path))
+    }
+}
+
 /// The data directory of a process whose state is in etcd: it holds a working copy that is thrown away.
 #[derive(Debug)]
 pub struct CopyDirectory {
@@ -184,10 +272,7 @@ impl CopyDirectory {
 }
 
 /// A new database file with the tables of this version.
-///
-/// # Errors
-/// When there is one, or it cannot be created.
-pub fn create_database(path: &Path, version: usize) -> Result<Connection, OpenError> {
+fn create_database(path: &Path, version: usize) -> Result<Connection, OpenError> {
     let mut options = OpenOptions::new();
     options.create_new(true).write(true).mode(0o600);
     drop(options.open(path).map_err(failed("create", path))?);
@@ -206,17 +291,6 @@ pub fn create_database(path: &Path, version: usize) -> Result<Connection, OpenEr
 /// When the database fails.
 pub fn upgrade(connection: &mut Connection) -> Result<(), OpenError> {
     Ok(Migrations::from_slice(MIGRATIONS).to_latest(connection)?)
-}
-
-/// Opens the database of a data directory that a process without etcd uses, or could use, to read it.
-///
-/// # Errors
-/// When there is none, or it is not a sound one of this version.
-pub fn open_to_read(path: &Path) -> Result<Connection, OpenError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    check(&connection, path)?;
-    Ok(connection)
 }
 
 fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> OpenError + use<> {

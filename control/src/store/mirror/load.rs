@@ -8,6 +8,7 @@ use swift_s3_etcd::etcd_client::{GetOptions, GetResponse, KeyValue, SortOrder, S
 use swift_s3_etcd::{Etcd, EtcdError, Repeat};
 use tokio::runtime::Handle;
 
+use super::digest::TableDigest;
 use super::keys::State;
 use super::plan::{self, Operation, Parts};
 use super::tables::{self, Column, Insertion, KeyPart, RowKey, TABLES};
@@ -54,8 +55,8 @@ impl From<rusqlite::Error> for LoadError {
 /// What was read.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// How many rows there are.
-    pub rows: u64,
+    /// How many rows there are, and what they are, in the order of [`TABLES`].
+    pub digests: [TableDigest; TABLES.len()],
     /// Removes what means nothing, because a write of many rows was cut short.
     pub leftovers: Vec<Operation>,
     /// When each feed was written last.
@@ -132,24 +133,28 @@ impl Row<'_> {
         let value = whole.as_deref().unwrap_or(self.pair.value());
         let insert = || tables::insert(connection, &row, columns, value).map_err(damaged);
         let mut insertion = insert()?;
+        let mut unknown = TableDigest::default();
+        let digest = loaded.digests.get_mut(self.table).unwrap_or(&mut unknown);
         if let Insertion::Twin(other) = insertion {
             // Two feeds with one key: the writer was killed before it removed the older one.
             if loaded.feeds.get(&other).is_some_and(|written| *written > self.pair.mod_revision()) {
                 loaded.leftovers.push(Operation::Delete(name()));
                 return Ok(());
             }
-            connection.execute("DELETE FROM progress WHERE feed = ?", [other])?;
             let key = RowKey { table: self.table, key: vec![KeyPart::Number(other)] };
+            if let Ok(Some(older)) = tables::read(connection, &key) {
+                digest.remove(&key, &older);
+            }
+            connection.execute("DELETE FROM progress WHERE feed = ?", [other])?;
             loaded.leftovers.push(Operation::Delete(self.state.row(&key)));
-            loaded.rows = loaded.rows.saturating_sub(1);
             insertion = insert()?;
         }
         match (insertion, row.key.first()) {
             (Insertion::Done, Some(KeyPart::Number(feed))) if tables::is_feed(self.table) => {
                 loaded.feeds.insert(*feed, self.pair.mod_revision());
-                loaded.rows += 1;
+                digest.add(&row, value);
             }
-            (Insertion::Done, _) => loaded.rows += 1,
+            (Insertion::Done, _) => digest.add(&row, value),
             (Insertion::Orphan, _) => loaded.leftovers.push(Operation::Delete(name())),
             (Insertion::Twin(_), _) => return Err(damaged("a feed with the key of two others".to_owned())),
         }
@@ -158,6 +163,12 @@ impl Row<'_> {
 }
 
 impl Loaded {
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.digests.iter().map(|digest| digest.rows).sum()
+    }
+
     /// The removals of leftovers, as transactions.
     #[must_use]
     pub fn into_removals(self) -> Vec<Vec<Operation>> {

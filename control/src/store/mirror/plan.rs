@@ -205,8 +205,8 @@ mod tests {
                 "put parked/1/new (1 bytes)",
                 "put progress/1 (2 bytes)",
                 "delete progress/2",
-                "delete parked/1/old",
                 "delete parts/progress/2/*",
+                "delete parked/1/old",
                 "delete parked/2/x",
             ]
         );
@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_large_row_is_written_in_parts_that_come_first_and_fit_together_again() {
-        let value: Vec<u8> = (0..1_300_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        let value: Vec<u8> =
+            (0..1_300_000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
         let transactions = plan(&state(), vec![feed(1, Some(&value))]);
         let operations = transactions.concat();
         assert_eq!(operations.len(), 4);
@@ -244,11 +245,11 @@ mod tests {
         let Operation::Put(key, stands_for) = &operations[3] else { panic!("{operations:?}") };
         assert_eq!(key, "/p/control/state/1/progress/1");
         let described = Parts::parse(stands_for).unwrap();
-        assert_eq!(described.join(parts.clone()), Some(value));
+        assert!(described.join(parts.clone()) == Some(value));
         parts.swap(0, 1);
-        assert_eq!(described.join(parts.clone()), None, "in another order");
+        assert!(described.join(parts.clone()).is_none(), "in another order");
         parts.pop();
-        assert_eq!(described.join(parts), None, "one is missing");
+        assert!(described.join(parts).is_none(), "one is missing");
         assert_eq!(Parts::parse(b"{\"feed\":1}"), None);
     }
 }
