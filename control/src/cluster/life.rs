@@ -168,12 +168,14 @@ struct Life {
     leader: Option<(i64, Option<Arc<Leader>>)>,
     /// False until it was told once who leads.
     is_known: bool,
+    /// True if it led with the lease of now.
+    has_led: bool,
 }
 
 impl Life {
     fn new(cluster: Arc<Cluster>) -> Self {
         let leaders = Follower::start(&cluster.etcd, cluster.keys.leader(), MOST_LEADERS);
-        Self { cluster, leaders, leader: None, is_known: false }
+        Self { cluster, leaders, leader: None, is_known: false, has_led: false }
     }
 
     /// Stands for election with one lease, until that is over or the process stops.
@@ -181,6 +183,10 @@ impl Life {
         let lease = Lease::grant(&self.cluster.etcd).await?;
         let ended = self.with_lease(&lease).await;
         lease.revoke().await;
+        if self.has_led {
+            // What was told meanwhile is about the own key.
+            *self = Self::new(Arc::clone(&self.cluster));
+        }
         ended
     }
 
@@ -213,8 +219,7 @@ impl Life {
                 Election::Won(created) => {
                     tracing::info!(control = %cluster.id, "elected; taking over");
                     let led = lead::lead(&cluster, lease, created, &record.secret).await;
-                    // What was told meanwhile is about the own key.
-                    *self = Self::new(cluster);
+                    self.has_led = true;
                     return led.map_err(|error| Ended::CannotLead(error.to_string()));
                 }
             }
