@@ -199,11 +199,11 @@ impl Control {
 }
 
 /// Generations must grow even over a backup that was restored, so that they begin with the time. A full disk must not keep
-/// nodes from their configuration.
+/// nodes from their configuration. Of several processes each has a clock of its own, so that there only what is stored counts.
 async fn begin_epoch(store: &Store) -> Result<u32, StoreError> {
     let least = u32::try_from(time::now_ms() / 1_000).unwrap_or(u32::MAX);
     match store.next_epoch(least).await {
-        Err(error) if error.is_disk() => {
+        Err(error) if error.is_disk() && !store.is_mirrored() => {
             tracing::error!(%error, "could not note this start; going on by the clock");
             Ok(least.max(1))
         }

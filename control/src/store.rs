@@ -109,6 +109,7 @@ pub struct Store {
     reader: Reader,
     trouble: Arc<Mutex<Option<String>>>,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+    is_mirrored: bool,
 }
 
 impl Store {
@@ -145,15 +146,23 @@ impl Store {
     fn begin(connection: Connection, path: &Path, mirror: Option<Mirror>) -> Result<Self, OpenError> {
         let (jobs, waiting) = mpsc::channel(WRITER_QUEUE);
         let trouble = Arc::<Mutex<Option<String>>>::default();
+        let is_mirrored = mirror.is_some();
         let thread =
             writer::spawn(connection, mirror, waiting, Arc::clone(&trouble)).map_err(OpenError::Thread)?;
-        Ok(Self { jobs, reader: Reader::new(path), trouble, thread: Arc::new(Mutex::new(Some(thread))) })
+        let thread = Arc::new(Mutex::new(Some(thread)));
+        Ok(Self { jobs, reader: Reader::new(path), trouble, thread, is_mirrored })
     }
 
     /// For questions.
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// True if others may have written this state before, and will again.
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        self.is_mirrored
     }
 
     /// Why the last write failed, if it did.

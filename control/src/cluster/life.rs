@@ -130,11 +130,16 @@ pub async fn run(cluster: Cluster) -> Result<(), ClusterError> {
         match ended {
             Ok(()) => {}
             Err(Ended::Etcd(error)) => {
-                tracing::warn!(%error, "cannot stand for election; trying again");
-                life.show_nobody(&error.to_string());
+                let why = error.to_string();
+                if life.is_news(&why) {
+                    tracing::warn!(%error, "cannot stand for election; trying again");
+                }
+                life.show_nobody(&why);
             }
             Err(Ended::CannotLead(why)) => {
-                tracing::error!(%why, "elected, but cannot lead; trying again");
+                if life.is_news(&why) {
+                    tracing::error!(%why, "elected, but cannot lead; trying again");
+                }
                 life.show_nobody(&why);
             }
         }
@@ -170,12 +175,29 @@ struct Life {
     is_known: bool,
     /// True if it led with the lease of now.
     has_led: bool,
+    /// The trouble that was told last, and whether the watch of who leads is lost: told once, not every second.
+    told: String,
+    is_lost: bool,
 }
 
 impl Life {
     fn new(cluster: Arc<Cluster>) -> Self {
         let leaders = Follower::start(&cluster.etcd, cluster.keys.leader(), MOST_LEADERS);
-        Self { cluster, leaders, leader: None, is_known: false, has_led: false }
+        Self {
+            cluster,
+            leaders,
+            leader: None,
+            is_known: false,
+            has_led: false,
+            told: String::new(),
+            is_lost: false,
+        }
+    }
+
+    fn is_news(&mut self, trouble: &str) -> bool {
+        let is_news = self.told != trouble;
+        trouble.clone_into(&mut self.told);
+        is_news
     }
 
     /// Stands for election with one lease, until that is over or the process stops.
@@ -185,7 +207,8 @@ impl Life {
         lease.revoke().await;
         if self.has_led {
             // What was told meanwhile is about the own key.
-            *self = Self::new(Arc::clone(&self.cluster));
+            let told = std::mem::take(&mut self.told);
+            *self = Self { told, ..Self::new(Arc::clone(&self.cluster)) };
         }
         ended
     }
@@ -239,6 +262,7 @@ impl Life {
         match change {
             Change::Snapshot(snapshot) => {
                 self.is_known = true;
+                self.is_lost = false;
                 match snapshot.entries.iter().find(|entry| entry.key == key) {
                     Some(entry) => self.follow(entry),
                     None => self.leave(),

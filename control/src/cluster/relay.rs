@@ -27,9 +27,9 @@ const ROLE: HeaderName = HeaderName::from_static("swift-s3-relay-role");
 
 /// A leader that does not accept a connection by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A leader that is stopped or cut off is noticed after these two together.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A leader that is cut off from here, but not from etcd, is noticed after these two together.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a slow client lets lie here of one answer.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// All answers share one connection. It must never fill because some clients are slow: others would wait for them. This is

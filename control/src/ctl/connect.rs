@@ -183,7 +183,7 @@ async fn reach(
 async fn probe(channel: Channel) -> Result<(), String> {
     match HealthClient::new(channel).check(HealthCheckRequest::default()).await {
         Ok(answer) if answer.get_ref().status() == ServingStatus::NotServing => {
-            Err("it is stopping".to_owned())
+            Err("it is stopping, or no control process leads".to_owned())
         }
         Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) => {
             Err(chain(&status))
