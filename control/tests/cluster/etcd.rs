@@ -1,6 +1,7 @@
 //! An etcd of one member, in a process of its own.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -80,6 +81,42 @@ impl EtcdProcess {
         self.start_again().await;
     }
 
+    /// Lets in nobody but root and a user `control`, who may use our prefix only; all have this password.
+    pub(crate) async fn ask_for_password(&self, password: &str) {
+        use swift_s3_etcd::etcd_client::{Client, Permission};
+        let mut client = Client::connect([self.url()], None).await.unwrap();
+        client.role_add("ours").await.unwrap();
+        let permission = Permission::read_write("/swift-s3-sync/").with_prefix();
+        client.role_grant_permission("ours", permission).await.unwrap();
+        for (user, role) in [("root", "root"), ("control", "ours")] {
+            client.user_add(user, password, None).await.unwrap();
+            client.user_grant_role(user, role).await.unwrap();
+        }
+        client.auth_enable().await.unwrap();
+    }
+
+    /// A backup, as operators make it.
+    pub(crate) fn save(&self, file: &Path) {
+        run("etcdctl", &["--endpoints", &self.url(), "snapshot", "save", file.to_str().unwrap()]);
+    }
+
+    /// Stops it, and starts it from a backup.
+    pub(crate) async fn restore(&mut self, file: &Path) {
+        self.kill();
+        let data = self.folder.path().join("data");
+        std::fs::remove_dir_all(&data).unwrap();
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let (data, cluster) = (data.to_str().unwrap().to_owned(), format!("a={peer}"));
+        let file = file.to_str().unwrap();
+        let arguments = ["snapshot", "restore", file, "--name", "a", "--data-dir", &data];
+        run(
+            "etcdctl",
+            &[&arguments[..], &["--initial-cluster", &cluster, "--initial-advertise-peer-urls", &peer]]
+                .concat(),
+        );
+        self.start_again().await;
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.client_port)
     }
@@ -113,6 +150,11 @@ impl EtcdProcess {
         let find = || async { self.rows().await.into_iter().find(|(key, _)| key.ends_with(&ends)) };
         eventually(find, Option::is_some).await.unwrap().0
     }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let ran = Command::new(program).args(arguments).env("ETCDCTL_API", "3").output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 impl Drop for EtcdProcess {

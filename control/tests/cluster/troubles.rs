@@ -203,3 +203,75 @@ async fn a_configuration_of_many_megabytes_survives_its_leader() {
     let row = etcd.row_of_large("revisions/1").await;
     assert!(row.starts_with("{\"$parts\":"), "{row:.100}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_from_etcd_gives_way_and_follows_later() {
+    let etcd = EtcdProcess::start().await;
+    let gate = Gate::before(etcd.port()).await;
+    let leader = Process::start(&gate.url(), &[]);
+    leader.answers().await;
+    let follower = Process::start(&etcd.url(), &[]);
+    follower.answers().await;
+    leader.apply(&document(&["c"]), 0).await.unwrap();
+    gate.set(Way { holds_requests: true, holds_answers: true, ..Way::default() });
+    eventually(|| async { follower.is_leading() }, |is_so| *is_so).await;
+    // Its clients reach it as before.
+    let status = leader.revision().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(follower.apply(&document(&["d"]), 1).await.unwrap(), 2);
+    gate.set(Way::default());
+    assert_eq!(leader.answers().await, 2);
+    assert!(follower.is_leading() && !leader.is_leading());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_rights_on_the_prefix_is_enough() {
+    let etcd = EtcdProcess::start().await;
+    etcd.ask_for_password("hush-hush").await;
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "wrong\n").unwrap();
+    let arguments = ["--etcd-user", "control", "--etcd-password-file", password.to_str().unwrap()];
+    let refused = Process::start(&etcd.url(), &arguments);
+    let told = || async { refused.log() };
+    eventually(told, |log| log.contains("cannot stand for election") && log.contains("authentication")).await;
+    assert!(!refused.log().contains("wrong"), "{}", refused.log());
+    drop(refused);
+    std::fs::write(&password, "hush-hush\n").unwrap();
+    let (mut leader, follower) = pair(&etcd.url(), &arguments).await;
+    let containers: Vec<String> = (0..6_000).map(|number| format!("container-{number}")).collect();
+    let containers: Vec<&str> = containers.iter().map(String::as_str).collect();
+    follower.apply(&document(&containers), 0).await.unwrap();
+    leader.kill();
+    eventually(|| async { follower.is_leading() }, |is_so| *is_so).await;
+    assert_eq!(follower.apply(&document(&["c"]), 1).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restored_backup_the_state_of_the_backup_is_in_force() {
+    let mut etcd = EtcdProcess::start().await;
+    let (leader, follower) = pair(&etcd.url(), &[]).await;
+    leader.apply(&document(&["c"]), 0).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let backup = folder.path().join("backup");
+    etcd.save(&backup);
+    leader.apply(&document(&["d"]), 1).await.unwrap();
+    let before = leader.node("n").await.snapshot_of(2).await;
+    etcd.restore(&backup).await;
+    // Whoever goes on as the leader with what it knew is told so at its next write at the latest.
+    let is_first = |revision: &Result<i64, _>| revision.as_ref().is_ok_and(|revision| *revision == 1);
+    let ask = || async {
+        drop(leader.apply(&document(&["x"]), 7).await);
+        let mut node = match leader.try_channel().await {
+            Ok(_) if leader.revision().await.is_ok() => leader.node("n").await,
+            _ => return follower.revision().await,
+        };
+        drop(node.report(vec![progress("db", "c", 1)]).await);
+        follower.revision().await
+    };
+    eventually(ask, is_first).await.unwrap();
+    assert_eq!(leader.answers().await, 1);
+    let after = follower.node("m").await.snapshot().await;
+    assert_eq!(after.revision, 1);
+    assert!(after.generation > before.generation, "{} after {}", after.generation, before.generation);
+}
