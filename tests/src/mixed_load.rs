@@ -95,6 +95,8 @@ type Wanted = Option<(String, String)>;
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     wanted: BTreeMap<(String, String), Wanted>,
+    /// How often each name was changed.
+    times: BTreeMap<(String, String), u64>,
     /// PUTs that succeeded.
     pub puts: u64,
     /// POSTs that found their object.
@@ -116,9 +118,16 @@ impl Outcome {
         self.wanted.values().flatten().count()
     }
 
+    /// How often an object was changed, by its key in the bucket.
+    pub fn times(&self, account: &str) -> BTreeMap<String, u64> {
+        let key = |container: &str, name: &str| KeyMapping::new(account, container, None).object_key(name);
+        self.times.iter().map(|((container, name), times)| (key(container, name), *times)).collect()
+    }
+
     /// Adds what others did to other names.
     pub fn merge(&mut self, other: Self) {
         self.wanted.extend(other.wanted);
+        self.times.extend(other.times);
         self.puts += other.puts;
         self.posts += other.posts;
         self.deletes += other.deletes;
@@ -205,6 +214,7 @@ impl One<'_> {
         self.ask(outcome, "PUT", &content, &[201]).await?;
         outcome.wanted.insert(self.slot(), Some((content, self.marker.to_owned())));
         outcome.puts += 1;
+        *outcome.times.entry(self.slot()).or_default() += 1;
         Ok(())
     }
 
@@ -218,6 +228,7 @@ impl One<'_> {
             (Ok(202), Some(Some((_, marker)))) => {
                 *marker = self.marker.to_owned();
                 outcome.posts += 1;
+                *outcome.times.entry(self.slot()).or_default() += 1;
                 Ok(())
             }
             // Replicas that do not agree yet: some know the object, some do not. A PUT says what is.
@@ -234,6 +245,7 @@ impl One<'_> {
         self.ask(outcome, "DELETE", "", &[204, 404]).await?;
         outcome.wanted.insert(self.slot(), None);
         outcome.deletes += 1;
+        *outcome.times.entry(self.slot()).or_default() += 1;
         Ok(())
     }
 
