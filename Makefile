@@ -27,10 +27,10 @@ FILTER_DIR ?= $(PREFIX)/lib/python$(shell $(PYTHON) -c 'import sys; print("%d.%d
 install-filter: ## Install the filter for the pipeline of Swift's proxy (Debian's Python; FILTER_DIR for another folder)
 	$(PYTHON) shunt/wsgi/install.py "$(DESTDIR)$(FILTER_DIR)"
 
-demo: setup ## A three-node Swift, an S3 store, a control plane, three workers and the shunt on this machine, until Ctrl-C (first build about 10 minutes)
+demo: setup ## A three-node Swift, an S3 store, a control plane, three workers and the shunt on this machine, until Ctrl-C (first build about 10 minutes); MODE=etcd adds three members of etcd
 	@echo "demo: building; about ten minutes the first time on two cores, seconds afterwards"
 	@cargo build --quiet -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-tests --bins
-	@exec "$(CARGO_TARGET_DIR)/debug/swift-demo"
+	@exec "$(CARGO_TARGET_DIR)/debug/swift-demo" $(if $(MODE),--$(MODE))
 
 test: setup ## Run every test, end-to-end scenarios included (about 20 minutes, plus 10 for the first build)
 	@echo "test: building and running everything; twenty to thirty minutes on two cores"

@@ -266,6 +266,25 @@ pub async fn names_of(
     Ok((0..).map(|number| format!("{stem}{number}")).filter(owns).take(many).collect())
 }
 
+/// Waits until a new object of each worker costs one request: what was written before a worker owned the name for a while is asked for
+/// first, since clocks differ.
+pub async fn wait_fresh(site: &Site, container: &str) -> Result<()> {
+    for worker in 0..site.workers.len() {
+        let mut names = names_of(site, worker, container, "warm", 200).await?.into_iter();
+        wait::until("an object that costs one request", SETTLE_LIMIT, async || {
+            let name = names.next().context("none did")?;
+            site.swift.put_object(container, &name, "x", &[]).await?;
+            site.wait_equal(container, SETTLE_LIMIT).await?;
+            let seen = site.faults.seen();
+            let asked = seen.iter().filter(|seen| seen.key.ends_with(&format!("/{name}"))).count();
+            ensure!(asked == 1, "{asked} requests");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 fn arguments(urls: &[String], prefix: &str, lease: Duration) -> Vec<String> {
     ["--etcd", &urls.join(","), "--etcd-prefix", prefix, "--etcd-lease-seconds", &lease.as_secs().to_string()]
         .map(str::to_owned)

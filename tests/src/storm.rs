@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::compare::{Depth, compare};
 use crate::control_process::Control;
 use crate::etcd_cluster::{EtcdCluster, EtcdOptions, Follower};
-use crate::etcd_fleet::{EtcdFleet, Ownership, names_of};
+use crate::etcd_fleet::{EtcdFleet, Ownership, names_of, wait_fresh};
 use crate::fault_proxy::Network;
 use crate::mixed_load::{Dice, MixedLoad, Outcome};
 use crate::operation::{Operation, RequestCounts};
@@ -235,6 +235,7 @@ impl Storm {
 
     async fn calm(&self, report: &mut StormReport) -> Result<()> {
         let site = self.ground.site();
+        wait_fresh(site, CALM).await?;
         // What a worker asks once, at its start, is not what changes cost.
         let before = site.faults.requests();
         let load = MixedLoad::new(self.options.seed, self.options.operations / 10, &[CALM]);

@@ -161,7 +161,14 @@ impl Worker {
     pub fn start(&self) -> Result<()> {
         let mut running = self.lock();
         ensure!(running.is_none(), "the worker of node {} runs already", self.node);
-        *running = Some(self.spawn(&[], &[])?);
+        // In etcd workers are told apart by their names; the default is the machine's, which is the same for all here.
+        let (name, given) = (["--node-id".to_owned(), self.node_id()], self.arguments());
+        let named: Vec<&str> = if given.iter().any(|argument| argument == "--etcd") {
+            name.iter().map(String::as_str).collect()
+        } else {
+            Vec::new()
+        };
+        *running = Some(self.spawn(&named, &[])?);
         Ok(())
     }
 
@@ -253,6 +260,10 @@ impl Worker {
         .await
     }
 
+    fn arguments(&self) -> Vec<String> {
+        self.arguments.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.join("worker.log")
     }
@@ -263,7 +274,7 @@ impl Worker {
             .argument("--config")
             .argument(self.config_path())
             .argument("--console")
-            .arguments(self.arguments.lock().unwrap_or_else(PoisonError::into_inner).iter())
+            .arguments(self.arguments())
             .arguments(arguments);
         for (name, value) in environment {
             options = options.environment(name, value);

@@ -1,7 +1,8 @@
 //! `swift-demo`: the product at work on this machine, until Ctrl-C.
 //!
 //! Starts a three-node Swift, an S3 store and one worker per node, uploads with the ordinary `swift` client, shows the objects
-//! arriving, archives one, reads it through the shunt as if it had never left, and says what to type next.
+//! arriving, archives one, reads it through the shunt as if it had never left, and says what to type next. With `--etcd` three members of etcd
+//! are there too: the workers agree through them on who carries what, and two control processes share their state in them.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use swift_s3_policy::KeyMapping;
 use swift_s3_tests::control_process::{Control, program};
+use swift_s3_tests::etcd_cluster::{EtcdCluster, EtcdOptions};
 use swift_s3_tests::python::environment_program;
 use swift_s3_tests::run_directory::RunDirectory;
 use swift_s3_tests::s3_client::S3Client;
@@ -25,6 +27,8 @@ const BUCKET: &str = "demo-bucket";
 const MIRROR: &str = "photos";
 const ARCHIVE: &str = "attic";
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(30);
+/// One control process may go then.
+const CONTROLS_WITH_ETCD: usize = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -33,8 +37,16 @@ async fn main() -> ExitCode {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
             _ => return ExitCode::FAILURE,
         };
+    let with_etcd = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some("--etcd") => true,
+        Some(other) => {
+            eprintln!("demo: unknown argument {other}; there is --etcd");
+            return ExitCode::from(2);
+        }
+    };
     tokio::select! {
-        outcome = demonstrate() => match outcome {
+        outcome = demonstrate(with_etcd) => match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("demo: {error:#}");
@@ -49,7 +61,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demonstrate() -> Result<()> {
+async fn demonstrate(with_etcd: bool) -> Result<()> {
     println!("demo: starting Swift (3 nodes, 3 replicas) and an S3 store on loopback; about ten seconds");
     let (cluster, store) =
         tokio::try_join!(SwiftCluster::start(SwiftOptions::default()), S3Server::start(S3ServerKind::S3sFs))?;
@@ -61,6 +73,9 @@ async fn demonstrate() -> Result<()> {
         client.put_container(container).await?;
     }
 
+    let etcd = start_etcd(with_etcd).await?;
+    let flags: Vec<String> =
+        etcd.iter().flat_map(|etcd| ["--etcd".to_owned(), etcd.endpoints().join(",")]).collect();
     println!("demo: starting the control plane, and one swift-s3-sync per node under it");
     let mapping = |container: &str| MappingJson::new(&account, container, store.access(), BUCKET);
     let config = SyncJson::new()
@@ -75,12 +90,16 @@ async fn demonstrate() -> Result<()> {
                 .set("merge_namespaces", true)
                 .set("merge_writes", true),
         );
-    let control = Control::start(folder.folder("control")?).await?;
-    control.apply(&config).await?;
+    let controls = start_controls(&folder, &flags).await?;
+    let control = controls.first().context("no control process")?;
+    wait::until("the configuration to be applied", ARRIVAL_LIMIT, async || control.apply(&config).await)
+        .await?;
+    let urls: Vec<String> = controls.iter().map(Control::url).collect();
     let mut workers = Vec::new();
     for node in cluster.nodes() {
         let worker = Worker::new(&cluster, node.index(), folder.folder(format!("worker{}", node.index()))?)?;
-        worker.start_under(&[control.url()], &[])?;
+        worker.set_arguments(flags.clone());
+        worker.start_under(&urls, &[])?;
         workers.push(worker);
     }
     control.wait_synced(workers.len()).await?;
@@ -113,9 +132,65 @@ async fn demonstrate() -> Result<()> {
     wait::until("the local copy to go", ARRIVAL_LIMIT, async || gone(&client).await).await?;
     println!("  Swift answers 404 for {ARCHIVE}/old-report.txt: its disks are free, S3 has it");
 
-    let shunt = put_shunt_in_front(&cluster, &folder, &control).await?;
-    tell_what_to_type(&cluster, &store, &control, &shunt)?;
+    let shunt = put_shunt_in_front(&cluster, &folder, control).await?;
+    tell_what_to_type(&cluster, &store, &controls, &shunt)?;
+    if let Some(etcd) = &etcd {
+        tell_about_etcd(etcd, &controls, &workers)?;
+    }
     std::future::pending().await
+}
+
+async fn start_etcd(wanted: bool) -> Result<Option<EtcdCluster>> {
+    if !wanted {
+        return Ok(None);
+    }
+    println!("demo: starting three members of etcd");
+    Ok(Some(EtcdCluster::start(EtcdOptions::default()).await?))
+}
+
+/// One with its own state, or several on etcd.
+async fn start_controls(folder: &RunDirectory, etcd: &[String]) -> Result<Vec<Control>> {
+    if etcd.is_empty() {
+        return Ok(vec![Control::start(folder.folder("control")?).await?]);
+    }
+    let flags: Vec<&str> = etcd.iter().map(String::as_str).collect();
+    let mut controls = Vec::new();
+    for index in 0..CONTROLS_WITH_ETCD {
+        controls.push(Control::start_with(folder.folder(format!("control{index}"))?, &flags).await?);
+    }
+    Ok(controls)
+}
+
+/// What there is to see of several processes that agree.
+fn tell_about_etcd(etcd: &EtcdCluster, controls: &[Control], workers: &[Worker]) -> Result<()> {
+    println!("\n  export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={}", etcd.endpoints().join(","));
+    println!("  etcdctl get --prefix --keys-only /swift-s3-sync/workers/    # who is at home");
+    let worker = workers.first().context("no worker")?;
+    println!(
+        "  kill -9 {}                            # the worker of node0; then, within ten seconds:",
+        worker.pid()?
+    );
+    println!("  swift-s3ctl takeovers                    # who has its shares");
+    println!("  swift-s3ctl nodes                        # and who is missing");
+    println!(
+        "  etcdctl watch --prefix /swift-s3-sync/workers/live/         # the same as it happens, with another one:"
+    );
+    let (stopped, control) = (workers.get(1).context("no worker")?, controls.first().context("no control")?);
+    println!(
+        "  kill -STOP {}; sleep 15; kill -CONT {}    # node1 loses its shares and gets them back",
+        stopped.pid()?,
+        stopped.pid()?
+    );
+    println!(
+        "  kill -9 {}                            # one of the control processes; the other one leads",
+        control.pid()?
+    );
+    println!("  swift-s3ctl status");
+    println!(
+        "  kill -9 {}                            # one member of etcd of three: nobody minds",
+        etcd.pid(0)?
+    );
+    Ok(())
 }
 
 /// Uploads as a user would, with the `swift` client.
@@ -199,9 +274,11 @@ async fn gone(client: &SwiftClient) -> Result<()> {
 fn tell_what_to_type(
     cluster: &SwiftCluster,
     store: &S3Server,
-    control: &Control,
+    controls: &[Control],
     shunt: &Shunt,
 ) -> Result<()> {
+    let control = controls.first().context("no control process")?;
+    let urls: Vec<String> = controls.iter().map(Control::url).collect();
     let access = store.access();
     println!("\ndemo: everything keeps running until Ctrl-C. In another terminal:\n");
     println!("  export ST_AUTH={}/auth/v1.0 ST_USER=test:tester ST_KEY=testing", cluster.proxy_url());
@@ -219,7 +296,7 @@ fn tell_what_to_type(
         access.identity, access.secret
     );
     println!("  rclone ls s3:{BUCKET}\n");
-    println!("  export SWIFT_S3_CONTROL={}", control.url());
+    println!("  export SWIFT_S3_CONTROL={}", urls.join(","));
     println!("  alias swift-s3ctl={}", program("swift-s3ctl")?.display());
     println!("  swift-s3ctl status                       # how far behind is everything?");
     println!("  swift-s3ctl nodes");
