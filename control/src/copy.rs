@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::cluster::{LeaderRecord, new_number};
 use crate::store::mirror::{
     Keys, LoadError, Loaded, Meta, MetaError, SCHEMA, Sequence, State, StateError, TABLES, TableDigest,
-    WriteError, digests, load, read_meta, remove_other_states, switch_to, write_state,
+    WriteError, digests, load, read_meta, remove_other_states, states, switch_to, write_state,
 };
 use crate::store::{IdleDirectory, OpenError, StoreError, upgrade};
 
@@ -106,7 +106,8 @@ pub async fn to_etcd(
     let expected = digests(&connection)?;
     refuse_led(etcd, &keys).await?;
     let old = read_meta(etcd, &keys).await?;
-    if old.is_some() && !replace {
+    let is_empty = old.is_none() && states(etcd, &keys).await?.is_empty();
+    if !is_empty && !replace {
         return Err(CopyError::NotEmpty(keys.root().to_owned()));
     }
     // From here on etcd refuses every write if somebody leads.

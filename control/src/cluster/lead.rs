@@ -15,7 +15,7 @@ use crate::control::Control;
 use crate::server;
 use crate::store::mirror::{
     LoadError, Meta, MetaError, Mirror, Operation, SCHEMA, Sequence, State, StateError, WriteError, load,
-    read_meta, remove_other_states, switch_to, write_state,
+    read_meta, remove_other_states, states, switch_to, write_state,
 };
 use crate::store::{OpenError, Store, StoreError, upgrade};
 use crate::time;
@@ -106,6 +106,15 @@ async fn begin(cluster: &Arc<Cluster>, term: &Term, created: i64) -> Result<Arc<
     let meta = match read_meta(etcd, keys).await? {
         Some((meta, _)) => meta,
         None => {
+            // What was there is not forgotten because one key is gone.
+            if let Some(found) = states(etcd, keys).await.map_err(MetaError::from)?.first() {
+                return Err(LeadError::Failed(format!(
+                    "there are rows under {found} in etcd, and no {}: a copy was cut short, or the key was removed; copy the state \
+                     again with --replace, restore a backup of etcd, or remove what is under {}",
+                    keys.meta(),
+                    keys.states()
+                )));
+            }
             tracing::warn!(prefix = keys.root(), "there is no state in etcd; beginning an empty one");
             let meta = Meta::of(new_number(0));
             switch_to(&mut sequence, keys, &meta).await?;

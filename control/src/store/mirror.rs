@@ -32,7 +32,9 @@ mod tables;
 pub use digest::{TableDigest, digests};
 pub use keys::{Keys, State};
 pub use load::{LoadError, Loaded, load};
-pub use meta::{Meta, MetaError, SCHEMA, StateError, read_meta, remove_other_states, switch_to, write_state};
+pub use meta::{
+    Meta, MetaError, SCHEMA, StateError, read_meta, remove_other_states, states, switch_to, write_state,
+};
 pub use plan::{Change, Operation};
 pub use sequence::{Sequence, WriteError};
 pub use tables::{RowKey, TABLES, Table, read_page};

@@ -206,3 +206,56 @@ async fn of_a_copy_and_a_leader_that_comes_meanwhile_one_gives_way_and_what_is_i
         _ => assert_eq!((revision, loaded, failures), (0, None, 0), "{told}"),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_killed_leaves_one_of_the_two_states_whole() {
+    let etcd = EtcdProcess::start().await;
+    let (old, new) = (filled().await, filled().await);
+    let place = |folder: &tempfile::TempDir| format!("sqlite:{}", folder.path().join("data").display());
+    let out = |target: &Path| {
+        let target = format!("sqlite:{}", target.display());
+        let (code, text, told) = copy(&etcd.url(), "etcd", &target, &["--replace", "--output", "json"]);
+        assert_eq!(code, Some(0), "{told}");
+        tables(&text)
+    };
+    let target = tempfile::tempdir().unwrap();
+    assert_eq!(copy(&etcd.url(), &place(&new), "etcd", &[]).0, Some(0));
+    let whole_new = out(target.path());
+    assert_eq!(copy(&etcd.url(), &place(&old), "etcd", &["--replace"]).0, Some(0));
+    let whole_old = out(target.path());
+    assert_ne!(whole_old, whole_new);
+    for milliseconds in [20, 60, 120, 200, 300, 450, 700] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_swift-s3ctl"));
+        command.args([
+            "state",
+            "copy",
+            "--replace",
+            "--etcd",
+            &etcd.url(),
+            "--from",
+            &place(&new),
+            "--to",
+            "etcd",
+        ]);
+        let mut copying = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+        copying.kill().unwrap();
+        copying.wait().unwrap();
+        let found = out(target.path());
+        assert!(found == whole_old || found == whole_new, "after {milliseconds} ms: {found:?}");
+    }
+    // And the other way: the database of before, or the new one.
+    assert_eq!(copy(&etcd.url(), &place(&new), "etcd", &["--replace"]).0, Some(0));
+    let data = place(&old);
+    for milliseconds in [20, 60, 120, 200, 300, 450] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_swift-s3ctl"));
+        command.args(["state", "copy", "--replace", "--etcd", &etcd.url(), "--from", "etcd", "--to", &data]);
+        let mut copying = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+        copying.kill().unwrap();
+        copying.wait().unwrap();
+        let server = Server::start_with(std::sync::Arc::clone(&old), settings(), None).await;
+        assert_eq!(server.mapping_ids().len(), 6_000);
+        server.stop().await;
+    }
+}

@@ -164,6 +164,25 @@ async fn a_damaged_value_is_named_and_nobody_leads_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_without_the_key_that_names_them_are_not_taken_for_nothing() {
+    let etcd = EtcdProcess::start().await;
+    let mut process = Process::start(&etcd.url(), &[]);
+    process.answers().await;
+    process.apply(&document(&["c"]), 0).await.unwrap();
+    process.kill();
+    let meta = "/swift-s3-sync/control/meta";
+    let value = etcd.client().get(meta).await.unwrap().unwrap().value;
+    etcd.client().delete(meta, false).await.unwrap();
+    let process = process.restart(&etcd.url());
+    let told = |answer: &Result<i64, tonic::Status>| {
+        answer.as_ref().is_err_and(|status| status.message().contains("no /swift-s3-sync/control/meta"))
+    };
+    eventually(|| process.revision(), told).await.unwrap_err();
+    etcd.client().put(meta, value, None).await.unwrap();
+    assert_eq!(process.answers().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_newer_or_another_program_wrote_is_refused_at_the_start() {
     let etcd = EtcdProcess::start().await;
     let client = etcd.client();

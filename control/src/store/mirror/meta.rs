@@ -153,8 +153,12 @@ pub async fn remove_other_states(
     }
 }
 
-/// What the keys of each state begin with. Skips from one state to the next, so that it costs one request each.
-async fn states(etcd: &Etcd, keys: &Keys) -> Result<Vec<String>, EtcdError> {
+/// What the keys of each state begin with, also of those that were never whole. Skips from one state to the next, so that it
+/// costs one request each.
+///
+/// # Errors
+/// When etcd does not answer.
+pub async fn states(etcd: &Etcd, keys: &Keys) -> Result<Vec<String>, EtcdError> {
     use swift_s3_etcd::etcd_client::GetOptions;
     let all = keys.states();
     let end = |prefix: &str| {

@@ -162,7 +162,7 @@ pub(super) fn pack(operations: impl Iterator<Item = Operation>) -> Vec<Vec<Opera
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
     use super::super::keys::Keys;
     use super::super::tables::KeyPart;

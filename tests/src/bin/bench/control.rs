@@ -43,19 +43,30 @@ struct Bench {
     /// Dropped, the nodes end.
     _tasks: JoinSet<()>,
     folder: tempfile::TempDir,
+    has_etcd: bool,
 }
 
 /// Measures all of it, one after the other.
-pub async fn run(nodes: usize) -> Result<()> {
+pub async fn run(nodes: usize, etcd: Option<&str>) -> Result<()> {
     println!("\nbench: the control plane with {nodes} nodes, a connection each, simulated by this process");
     allow_files(nodes * FILES_PER_NODE + 512)?;
     let folder = tempfile::Builder::new().prefix("swift-s3-bench-").tempdir()?;
-    let control = Control::start_with(folder.path().join("control"), &["--log-format", "json"]).await?;
+    let mut flags = vec!["--log-format", "json"];
+    // What another run left there is not of this one.
+    let prefix = format!("/swift-s3-bench-{}/", std::process::id());
+    if let Some(url) = etcd {
+        println!("its state is in etcd at {url}, under {prefix}");
+        flags.extend(["--etcd", url, "--etcd-prefix", &prefix]);
+    }
+    let control = Control::start_with(folder.path().join("control"), &flags).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let empty = Usage::of(control.pid()?)?.rss_bytes;
     let (fleet, tasks) = Fleet::start(control.url(), nodes)?;
-    let bench = Bench { control, fleet, _tasks: tasks, folder };
+    let bench = Bench { control, fleet, _tasks: tasks, folder, has_etcd: etcd.is_some() };
     bench.fleet.all_connected().await?;
+    if bench.has_etcd {
+        return bench.progress().await;
+    }
     tokio::time::sleep(CALM).await;
     let connected = bench.usage()?.rss_bytes;
     bench.push().await?;

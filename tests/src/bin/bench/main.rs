@@ -13,7 +13,7 @@ mod coordination;
 mod shunt;
 
 const HELP: &str = "\
-swift-bench [carry|control|audit|shunt|coordination] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N]
+swift-bench [carry|control|audit|shunt|coordination] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N] [--etcd URL]
 
   carry           only what the worker carries
   control         only the control plane; needs neither Swift nor S3
@@ -29,6 +29,7 @@ swift-bench [carry|control|audit|shunt|coordination] [--names N] [--objects N] [
   --changes N     single changes whose way to S3 is timed (200)
   --no-rclone     leave rclone out
   --nodes N       nodes at the control plane (1000)
+  --etcd URL      control with its state in this etcd, on whose disk everything depends: only how many cursors a second are durable
 
 of coordination:
   --seeds N       storms with etcd, and as many without (20)
@@ -60,6 +61,7 @@ struct Arguments {
     changes: usize,
     rclone: bool,
     nodes: usize,
+    etcd: Option<String>,
     names: usize,
     storms: coordination::Storms,
 }
@@ -74,6 +76,7 @@ fn arguments() -> Result<Option<Arguments>> {
         changes: 200,
         rclone: true,
         nodes: 1_000,
+        etcd: None,
         names: 100_000,
         storms: coordination::Storms::default(),
     };
@@ -105,6 +108,7 @@ fn arguments() -> Result<Option<Arguments>> {
             "--changes" => parsed.changes = number()?,
             "--no-rclone" => parsed.rclone = false,
             "--nodes" => parsed.nodes = number()?,
+            "--etcd" => parsed.etcd = Some(given.next().context("a URL is missing")?),
             "--help" | "-h" => return Ok(None),
             other => bail!("unknown argument {other}\n{HELP}"),
         }
@@ -123,7 +127,7 @@ async fn main() -> Result<()> {
         carry::run(&arguments).await?;
     }
     if matches!(arguments.part, Part::All | Part::Control) {
-        control::run(arguments.nodes).await?;
+        control::run(arguments.nodes, arguments.etcd.as_deref()).await?;
     }
     if matches!(arguments.part, Part::All | Part::Audit) {
         audit::run(arguments.names).await?;
