@@ -17,6 +17,8 @@ use crate::requests::{Etcd, Repeat};
 
 /// Renewals per lease time.
 const RENEWALS: u32 = 4;
+/// A member that gives no lease within this time is left for the next one. Logging in takes etcd a while, on purpose.
+const GRANT_LIMIT: Duration = Duration::from_secs(3);
 /// A renewal that failed is repeated after this pause.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -99,7 +101,7 @@ impl Lease {
         let seconds = i64::try_from(wanted.as_secs()).unwrap_or(i64::MAX).max(1);
         let sent = boot_time();
         let granted = etcd
-            .call("taking a lease", Repeat::Freely, request_limit(wanted), |mut client| async move {
+            .call("taking a lease", Repeat::Freely, GRANT_LIMIT, |mut client| async move {
                 client.lease_grant(seconds, None).await
             })
             .await?;
@@ -155,7 +157,7 @@ fn usable(time: Duration) -> Duration {
 
 /// All members are tried within the time that is left.
 fn request_limit(lease: Duration) -> Duration {
-    (lease / 8).clamp(Duration::from_millis(250), Duration::from_secs(2))
+    (lease / 6).clamp(Duration::from_millis(400), Duration::from_secs(2))
 }
 
 async fn renew(etcd: Etcd, id: i64, lease: Duration, term: Term) {

@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use swift_s3_daemon::logging::{self, LogSettings};
 use swift_s3_daemon::signals::Signals;
 use swift_s3_daemon::statsd::Counters;
-use swift_s3_etcd::{Etcd, EtcdArguments};
+use swift_s3_etcd::{ErrorKind, Etcd, EtcdArguments};
 use swift_s3_policy::document::local_settings;
 use swift_s3_policy::{ConfigProblem, CoordinationChoice, LogLevel, Secret, SecretSource, SyncConfig};
 use tokio::sync::mpsc;
@@ -214,6 +214,15 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
+        if let Some(etcd) = &etcd
+            && let Err(error) = etcd.get(&etcd.key("")).await
+            && error.kind() == ErrorKind::Denied
+        {
+            // Without an answer work goes on by the implicit rules; with this one somebody has to look.
+            tracing::error!(%error, "etcd does not let this worker in");
+            eprintln!("swift-s3-sync: {error}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
         match (control, ground) {
             (Some(settings), _) => controlled::serve(arguments, settings, etcd, config, local, signals).await,
             (None, Some(ground)) => alone(arguments, etcd.as_ref(), Arc::new(config), ground, signals).await,

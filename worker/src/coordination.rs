@@ -144,9 +144,9 @@ pub(crate) struct Wish {
     /// Devices of this machine that hold databases.
     pub(crate) devices: BTreeSet<HomeDevice>,
     /// Partitions with databases on this machine.
-    pub(crate) places: HashMap<PlaceId, Replicas>,
+    pub(crate) places: Arc<HashMap<PlaceId, Replicas>>,
     /// Shares whose names may be in somebody's hands here.
-    pub(crate) in_use: HashSet<ShareId>,
+    pub(crate) in_use: Arc<HashSet<ShareId>>,
 }
 
 /// This worker's part in sharing out the work.

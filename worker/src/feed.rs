@@ -159,6 +159,8 @@ struct State {
     carried: Carried,
     valve: Valve,
     shares: shares::Shares,
+    /// Of each own lane, for whoever counts what is left.
+    starts: Arc<Vec<(Rows, shares::Starts)>>,
     /// Objects of the container, as the database last said.
     objects: u64,
     saved: Option<Arc<SavedFeed>>,
@@ -448,6 +450,8 @@ impl Feed {
             .zip(&starts)
             .map(|(cursor, starts)| starts.values().map(|start| start.cursor).min().unwrap_or(cursor))
             .collect();
+        let told = lanes.iter().map(|lane| lane.rows).zip(starts.iter().cloned());
+        let told = told.filter(|(_, starts)| !starts.is_empty()).collect();
         let parked = saved.as_ref().map(|saved| saved.parked.clone()).unwrap_or_default();
         let valve = saved.as_ref().and_then(|saved| saved.valve.clone()).unwrap_or_default();
         // Without a cursor nothing is known of any row; with one, of those that may have been under way when it was saved.
@@ -483,6 +487,7 @@ impl Feed {
             carried: Carried::default(),
             valve,
             shares,
+            starts: Arc::new(told),
             objects: info.object_count,
             saved: saved.map(Arc::new),
         }

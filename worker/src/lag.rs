@@ -31,8 +31,10 @@ pub struct Backlog {
     pub is_estimate: bool,
 }
 
+/// Says which rows behind a cursor need no look.
+type Settled<'a> = &'a dyn Fn(Rows, &Row) -> bool;
+
 /// What rows are measured by.
-#[derive(Debug)]
 pub struct Measure<'a> {
     lanes: Vec<(Lane, i64)>,
     own: &'a [u32],
@@ -40,9 +42,16 @@ pub struct Measure<'a> {
     mapping: &'a Mapping,
     deletes_held: bool,
     now: Timestamp,
+    settled: Option<Settled<'a>>,
 }
 
 impl<'a> Measure<'a> {
+    /// Rows behind a cursor that need no look all the same.
+    #[must_use]
+    pub(crate) fn without(self, settled: Settled<'a>) -> Self {
+        Self { settled: Some(settled), ..self }
+    }
+
     /// A measure of what lies behind the cursors of `lanes`.
     #[must_use]
     pub fn new(
@@ -54,7 +63,7 @@ impl<'a> Measure<'a> {
         now: Timestamp,
     ) -> Self {
         let lanes = lanes.iter().copied().filter(|(lane, _)| lane.share == Share::Own).collect();
-        Self { lanes, own, nodes, mapping, deletes_held, now }
+        Self { lanes, own, nodes, mapping, deletes_held, now, settled: None }
     }
 
     /// Counts rows of `database`, whose highest ROWID is `max_row`.
@@ -123,7 +132,8 @@ impl<'a> Measure<'a> {
     fn count(&self, backlog: &mut Backlog, lane: Lane, row: &Row) {
         let key = RowKey { name: &row.name, deleted: row.deleted, timestamp: row.timestamps.metadata };
         let verdict = judge(lane, key, self.own, self.nodes, self.now);
-        if verdict == Verdict::Pass || self.is_unwanted(row) {
+        let is_settled = self.settled.is_some_and(|settled| settled(lane.rows, row));
+        if verdict == Verdict::Pass || is_settled || self.is_unwanted(row) {
             return;
         }
         match verdict {

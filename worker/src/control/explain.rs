@@ -180,6 +180,8 @@ fn lane_of(view: &View, row: &Row, own: &[u32], now: Timestamp) -> Option<(Lane,
     let key = RowKey { name: &row.name, deleted: row.deleted, timestamp: row.timestamps.metadata };
     view.lanes.iter().find_map(|(lane, cursor)| match judge(*lane, key, own, view.nodes, now) {
         Verdict::Pass => None,
+        // Another node may have come further with the share, and handed it over.
+        verdict if view.is_settled(lane.rows, row) => Some((*lane, row.rowid.max(*cursor), verdict)),
         verdict => Some((*lane, *cursor, verdict)),
     })
 }

@@ -12,7 +12,8 @@ const HOMES: &str = "workers/live/homes/";
 const SHARES: &str = "workers/live/shares/";
 const NODES: &str = "workers/nodes/";
 const RECORDS: &str = "workers/records/";
-const TAKEOVERS: &str = "workers/takeovers/";
+/// Takeovers of the last day.
+pub(super) const TAKEOVERS: &str = "workers/takeovers/";
 /// Values that are longer are not ours.
 const MAX_VALUE: usize = 4_096;
 

@@ -5,6 +5,7 @@
 //! to the same answer, and the shares of a lost node are spread over the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
 
@@ -70,7 +71,7 @@ pub struct Facts {
     /// Shares that were taken, and by which run of which worker.
     pub shares: BTreeMap<ShareId, String>,
     /// The partitions that this worker has databases of.
-    pub places: HashMap<PlaceId, Replicas>,
+    pub places: Arc<HashMap<PlaceId, Replicas>>,
     /// Devices whose worker is known to be gone; others may just be starting.
     pub gone: HashSet<HomeDevice>,
     /// Everybody who is there has had the time to say so.
@@ -92,7 +93,7 @@ pub struct Plan {
 #[must_use]
 pub fn plan(facts: &Facts) -> Plan {
     let mut plan = Plan::default();
-    for (place, replicas) in &facts.places {
+    for (place, replicas) in &*facts.places {
         let own = plan.own.entry(*place).or_default();
         for (index, device) in replicas {
             let id = ShareId { place: *place, index: *index };
@@ -177,7 +178,7 @@ mod tests {
             devices: if alive.contains(&me) { BTreeSet::from([device(me)]) } else { BTreeSet::new() },
             homes: alive.iter().map(home).collect(),
             shares: shares.clone(),
-            places: (0..40).map(place).filter(here).collect(),
+            places: Arc::new((0..40).map(place).filter(here).collect()),
             gone: HashSet::new(),
             is_settled: true,
         }

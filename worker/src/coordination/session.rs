@@ -22,11 +22,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What could not be done is tried again this often.
 const TICK: Duration = Duration::from_millis(500);
 /// Shares that are taken or let go at the same time.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
+/// News are gathered for so long before anything follows from them: the shares of a lost node come one by one.
+const GATHER: Duration = Duration::from_millis(30);
 /// Live keys that are followed: devices, and shares of lost nodes.
 const MOST_KEYS: usize = 2_000_000;
 /// Shares of one device that are taken within this time are one takeover.
 const TOGETHER: Duration = Duration::from_secs(60);
+/// Shares of one device follow each other within this time, nearly always.
+const UNTIL_TOLD: Duration = Duration::from_secs(5);
+/// More takeovers of a day are not read at a start.
+const MOST_TAKEOVERS: usize = 10_000;
 /// Takeovers stay in etcd for a day.
 const TAKEOVER_SECONDS: i64 = 86_400;
 
@@ -56,6 +62,8 @@ struct Serving {
     /// Requests under way, so that nothing is asked for twice.
     busy: HashSet<ShareId>,
     requests: JoinSet<ShareId>,
+    /// When something is to follow from the news.
+    due: Option<Instant>,
 }
 
 /// Why a lease is not served any more.
@@ -123,10 +131,14 @@ impl Session {
             mine: HashSet::new(),
             busy: HashSet::new(),
             requests: JoinSet::new(),
+            due: None,
         };
         let node_key = self.etcd.key(&keys::node(&self.me.node));
         if let Err(error) = self.etcd.put(&node_key, self.me.to_value(), Some(serving.lease)).await {
             tracing::debug!(%error, "could not announce this worker");
+        }
+        if self.log.is_empty() {
+            remember(&self.etcd, &self.me.node, &self.log).await;
         }
         let mut follower = Follower::start(&self.etcd, self.etcd.key(keys::LIVE), MOST_KEYS);
         let mut tick = tokio::time::interval(TICK);
@@ -136,6 +148,14 @@ impl Session {
                 biased;
                 () = serving.term.over() => return Ended::Lost,
                 () = self.stop.cancelled() => return Ended::Stopped,
+                // Before further news: a stream of them must not put off what follows from the first.
+                () = sleep_until(serving.due) => {
+                    serving.due = None;
+                    if serving.is_known {
+                        self.bring_in_line(&mut serving);
+                    }
+                    continue;
+                }
                 change = follower.next() => self.note(&mut serving, change),
                 changed = self.wish.changed() => {
                     if changed.is_err() {
@@ -147,14 +167,10 @@ impl Session {
                     if let Ok(id) = done {
                         serving.busy.remove(&id);
                     }
-                    // Their outcome comes as an event.
-                    continue;
                 }
                 _ = tick.tick() => self.announce(&serving).await,
             }
-            if serving.is_known {
-                self.bring_in_line(&mut serving);
-            }
+            serving.due.get_or_insert_with(|| Instant::now() + GATHER);
         }
     }
 
@@ -245,7 +261,7 @@ impl Session {
 
     /// Publishes what is in force, and asks for what follows from it.
     fn bring_in_line(&mut self, serving: &mut Serving) {
-        let wish = self.wish.borrow_and_update().clone();
+        let wish = self.wish.borrow().clone();
         if !serving.term.is_valid() {
             return;
         }
@@ -285,7 +301,7 @@ impl Session {
             devices,
             homes,
             shares: serving.shares.iter().map(|(id, holder)| (*id, holder.instance.clone())).collect(),
-            places: wish.places.clone(),
+            places: Arc::clone(&wish.places),
             gone: serving.gone.keys().cloned().collect(),
             is_settled: serving.began.elapsed() >= self.etcd.settings().lease,
         }
@@ -328,9 +344,11 @@ impl Session {
             return;
         }
         tracing::warn!(device = %device.0, node = %takeover.node, seconds, "shares were {}", kind.as_str());
-        let (etcd, me) = (self.etcd.clone(), self.me.node.clone());
-        // Told for those who look into etcd; what is shown elsewhere comes from this process.
+        let (etcd, me, log) = (self.etcd.clone(), self.me.node.clone(), Arc::clone(&self.log));
+        // For the next run of this worker, and for those who look into etcd; what is shown elsewhere comes from this run.
         tokio::spawn(async move {
+            tokio::time::sleep(UNTIL_TOLD).await;
+            let takeover = log.now(&takeover);
             if let Err(error) = tell(&etcd, &me, &takeover).await {
                 tracing::debug!(%error, "could not note a takeover in etcd");
             }
@@ -422,6 +440,13 @@ impl Session {
     }
 }
 
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn tell_change(before: Option<&Regime>, mode: Mode, trouble: Option<&str>) {
     match (before, mode) {
         (_, Mode::Fallback) => tracing::error!(
@@ -439,6 +464,19 @@ fn tell_change(before: Option<&Regime>, mode: Mode, trouble: Option<&str>) {
     }
 }
 
+/// Reads what earlier runs of this worker told of the last day.
+async fn remember(etcd: &Etcd, me: &str, log: &Log) {
+    let told = match etcd.list(&etcd.key(keys::TAKEOVERS), MOST_TAKEOVERS).await {
+        Ok(told) => told,
+        Err(error) => return tracing::debug!(%error, "could not read the takeovers of the last day"),
+    };
+    for entry in told.entries {
+        if let Some(takeover) = Takeover::from_value(&entry.value, me) {
+            log.add(takeover, Duration::ZERO);
+        }
+    }
+}
+
 async fn tell(etcd: &Etcd, me: &str, takeover: &Takeover) -> Result<(), EtcdError> {
     let lease = etcd
         .call("taking a lease", Repeat::Freely, PAUSE, |mut client| async move {
@@ -446,10 +484,6 @@ async fn tell(etcd: &Etcd, me: &str, takeover: &Takeover) -> Result<(), EtcdErro
         })
         .await?;
     let at_ms = takeover.at.units() / 100;
-    let value = serde_json::json!({
-        "at_ms": at_ms, "by": me, "kind": takeover.kind.as_str(), "device": takeover.home, "node": takeover.node,
-        "seconds": takeover.seconds,
-    });
     let key = etcd.key(&keys::takeover(at_ms, me, rand::random::<u32>().into()));
-    etcd.put(&key, value.to_string().into_bytes(), Some(lease.id())).await
+    etcd.put(&key, takeover.to_value(me), Some(lease.id())).await
 }

@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use swift_s3_policy::Timestamp;
 
 use crate::feed::now;
 
 /// Older ones are not shown any more.
 const KEPT: Duration = Duration::from_secs(86_400);
+/// Values that are longer are not ours.
+const MAX_VALUE: usize = 4_096;
 /// The newest of so many are kept.
 const MOST: usize = 1_000;
 
@@ -50,6 +53,49 @@ pub struct Takeover {
     pub seconds: f64,
 }
 
+/// As it is told in etcd.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    at_ms: u64,
+    by: String,
+    is_returned: bool,
+    device: String,
+    node: String,
+    shares: u32,
+    seconds: f64,
+}
+
+impl Takeover {
+    pub(super) fn to_value(&self, by: &str) -> Vec<u8> {
+        let told = Told {
+            at_ms: self.at.units() / 100,
+            by: by.to_owned(),
+            is_returned: self.kind == TakeoverKind::Returned,
+            device: self.home.clone(),
+            node: self.node.clone(),
+            shares: self.shares,
+            seconds: self.seconds,
+        };
+        serde_json::to_vec(&told).unwrap_or_default()
+    }
+
+    /// What `by` told; nothing, if it is somebody else's or cannot be read.
+    pub(super) fn from_value(value: &[u8], by: &str) -> Option<Self> {
+        if value.len() > MAX_VALUE {
+            return None;
+        }
+        let told: Told = serde_json::from_slice(value).ok()?;
+        (told.by == by).then(|| Self {
+            at: Timestamp::from_units(told.at_ms.saturating_mul(100)),
+            kind: if told.is_returned { TakeoverKind::Returned } else { TakeoverKind::Taken },
+            home: told.device,
+            node: told.node,
+            shares: told.shares,
+            seconds: told.seconds,
+        })
+    }
+}
+
 /// What is remembered of them.
 #[derive(Debug, Default)]
 pub struct Log(Mutex<VecDeque<Takeover>>);
@@ -74,6 +120,18 @@ impl Log {
         }
         log.push_back(takeover.clone());
         takeover
+    }
+
+    /// A takeover as it stands by now.
+    pub(super) fn now(&self, begun: &Takeover) -> Takeover {
+        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |one: &&Takeover| one.at == begun.at && one.kind == begun.kind && one.home == begun.home;
+        log.iter().find(is_it).unwrap_or(begun).clone()
+    }
+
+    /// True when nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Those of the last day, the oldest first.
@@ -107,6 +165,21 @@ mod tests {
         assert_eq!(log.list().len(), 2);
         log.add(one(0.1, "y"), Duration::ZERO);
         assert!(log.list().len() <= 3);
+    }
+
+    #[test]
+    fn a_takeover_is_read_as_it_was_told() {
+        let told = Takeover {
+            at: Timestamp::from_units(1_700_000_000 * 100_000),
+            kind: TakeoverKind::Returned,
+            home: "10.0.0.1:6201/d".to_owned(),
+            node: "a".to_owned(),
+            shares: 3,
+            seconds: 0.5,
+        };
+        assert_eq!(Takeover::from_value(&told.to_value("me"), "me"), Some(told.clone()));
+        assert_eq!(Takeover::from_value(&told.to_value("me"), "somebody else"), None);
+        assert_eq!(Takeover::from_value(b"{}", "me"), None);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Shares {
     read_at: Option<Instant>,
     written_at: Option<Instant>,
     pairs: Pairs,
+    /// When the feed began, the last to have owned some share of its own was another node.
+    pub(super) is_taken_over: bool,
 }
 
 impl Shares {
@@ -145,6 +147,10 @@ impl Feed {
     pub(super) fn hand_over(&self, state: &mut State) {
         let nodes = state.nodes;
         let Some(records) = &self.records else { return };
+        let is_anothers = |(index, record): (&u32, &Record)| {
+            self.source.own.contains(index) && record.owner != records.node()
+        };
+        state.shares.is_taken_over = state.shares.records.iter().any(is_anothers);
         for (index, record) in &state.shares.records {
             let is_own = self.source.own.contains(index);
             let wrote_it = record.owner == records.node() && record.database == state.database;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use super::shares::Starts;
 use super::{Feed, State, now};
 use crate::lag::{Backlog, Measure};
-use crate::lane::Lane;
+use crate::lane::{Lane, Rows};
 use crate::memory::Memory;
 use crate::parked::Parked;
 use crate::reason::Reason;
@@ -14,6 +15,7 @@ use crate::status_file::SavedFeed;
 use crate::swift::container_db::{DbError, Row};
 use crate::transfer::{Done, Outcome};
 use crate::valve::Held;
+use swift_s3_policy::owner_index;
 
 /// Wishes that wait for the next pass; with more, all rows are tried again.
 const MAX_WISHES: usize = 100;
@@ -29,10 +31,20 @@ pub struct View {
     pub held: Option<Held>,
     /// How many replicas the container has.
     pub nodes: u32,
+    /// With explicit coordination: rows behind the cursors that need no look.
+    starts: Arc<Vec<(Rows, Starts)>>,
     saved: Option<Arc<SavedFeed>>,
 }
 
 impl View {
+    /// True for a row of an own share that needs no look although it lies behind the cursor.
+    #[must_use]
+    pub fn is_settled(&self, rows: Rows, row: &Row) -> bool {
+        let index = owner_index(&row.name, self.nodes);
+        let starts = self.starts.iter().filter(|(of, _)| *of == rows);
+        starts.filter_map(|(_, starts)| starts.get(&index)).any(|start| start.is_settled(row.rowid))
+    }
+
     /// Rows set aside.
     #[must_use]
     pub fn parked(&self) -> Option<&Parked> {
@@ -70,6 +82,7 @@ impl Feed {
             lanes: state.lanes.iter().map(|lane| (lane.lane, lane.progress.cursor())).collect(),
             held: state.valve.held().cloned(),
             nodes: state.nodes,
+            starts: Arc::clone(&state.starts),
             saved: state.saved.clone(),
         };
     }
@@ -126,8 +139,9 @@ impl Feed {
             if info.id != view.database {
                 return Ok(None);
             }
+            let settled = |rows: Rows, row: &Row| view.is_settled(rows, row);
             let measure = Measure::new(&view.lanes, &own, view.nodes, &mapping, view.held.is_some(), now());
-            measure.scan(database, info.max_row, view.parked()).map(Some)
+            measure.without(&settled).scan(database, info.max_row, view.parked()).map(Some)
         })
         .await
     }

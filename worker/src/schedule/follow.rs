@@ -98,7 +98,7 @@ impl Scheduler {
         }
         let (is_explicit, in_use) = (self.config.coordination != Choice::Implicit, self.shares_in_use());
         self.coordination.wish(|wish| {
-            let new = Wish { is_explicit, devices, places, in_use };
+            let new = Wish { is_explicit, devices, places: Arc::new(places), in_use: Arc::new(in_use) };
             let is_new = *wish != new;
             *wish = new;
             is_new
@@ -111,7 +111,13 @@ impl Scheduler {
             return;
         }
         let in_use = self.shares_in_use();
-        self.coordination.wish(|wish| std::mem::replace(&mut wish.in_use, in_use) != wish.in_use);
+        self.coordination.wish(|wish| {
+            let is_new = *wish.in_use != in_use;
+            if is_new {
+                wish.in_use = Arc::new(in_use);
+            }
+            is_new
+        });
     }
 
     fn shares_in_use(&self) -> HashSet<ShareId> {
