@@ -1,7 +1,7 @@
 //! What the control plane, or the operator's SIGHUP, changes while the worker runs.
 
 use jiff::Zoned;
-use swift_s3_policy::{Limits, WeekMinute};
+use swift_s3_policy::{CoordinationChoice, Limits, WeekMinute};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -117,6 +117,11 @@ impl Scheduler {
         self.settings = PassSettings { permits, in_flight, ..settings(&config, false) };
         self.enumerators = Arc::new(Semaphore::new(config.enumerator_workers));
         self.mapping_ids = config.mapping_ids();
+        if config.coordination == CoordinationChoice::Etcd && !self.coordination.is_shared() {
+            tracing::error!(
+                "\"coordination\" is \"etcd\", but this worker was started without --etcd; going on by the implicit rules"
+            );
+        }
         self.config = config;
         self.routes.clear();
         self.identities.clear();
