@@ -17,7 +17,11 @@ const PYTHON: &str = "/usr/bin/python3";
 
 /// Runs one function of `testdata/reference.py` and returns what it prints.
 pub(crate) fn reference(function: &str, arguments: &[&str]) -> serde_json::Value {
-    let output = reference_command(function, arguments).output().unwrap_or_else(|error| {
+    answer(function, reference_command(function, arguments))
+}
+
+fn answer(function: &str, mut command: Command) -> serde_json::Value {
+    let output = command.output().unwrap_or_else(|error| {
         panic!("{PYTHON} cannot be run ({error}); install python3 and python3-swift")
     });
     assert!(
@@ -28,9 +32,23 @@ pub(crate) fn reference(function: &str, arguments: &[&str]) -> serde_json::Value
     serde_json::from_slice(&output.stdout).expect("the reference prints JSON")
 }
 
+/// Runs one function of `testdata/replicas.py` and returns what it prints.
+pub(crate) fn replicas(function: &str, arguments: &[&str]) -> serde_json::Value {
+    answer(function, replicas_command(function, arguments))
+}
+
+/// The command of [`replicas`], for a process that goes on beside the test.
+pub(crate) fn replicas_command(function: &str, arguments: &[&str]) -> Command {
+    python("replicas.py", function, arguments)
+}
+
 /// The command of [`reference`], for a process that goes on beside the test.
 pub(crate) fn reference_command(function: &str, arguments: &[&str]) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/swift/testdata/reference.py");
+    python("reference.py", function, arguments)
+}
+
+fn python(script: &str, function: &str, arguments: &[&str]) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/swift/testdata").join(script);
     let mut command = Command::new(PYTHON);
     command.arg(script).arg(function).args(arguments).stdin(Stdio::null());
     command

@@ -115,3 +115,6 @@ fn points(connection: &Connection, own: &str) -> rusqlite::Result<BTreeMap<Strin
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
