@@ -47,28 +47,55 @@ impl Start {
     }
 }
 
-/// Where the rows of a class begin for the owner of a share, who reads the database with the id `database`.
+/// How far a worker itself has come with a class of rows of a share, in one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// The cursor that was saved when this process began to read the database; none if nothing was.
+    pub begun_at: Option<i64>,
+    /// Where the cursor stands by now.
+    pub cursor: i64,
+}
+
+impl Reached {
+    /// Requests of this worker's last life may have reached the remote late, after another owner's, for rows up to here. They are
+    /// looked at again whatever a mark says, by the owner or by whoever passes over what is settled.
+    #[must_use]
+    pub fn looked_at_until(self) -> i64 {
+        self.looked_at_within(WINDOW)
+    }
+
+    fn looked_at_within(self, window: i64) -> i64 {
+        self.begun_at.map_or(0, |begun| begun.saturating_add(window)).max(self.cursor)
+    }
+}
+
+/// Where the rows of a class begin for the owner of a share, who reads the database with the id `database`, at the start of its process or when it takes the share.
 ///
-/// `own_saved` is the cursor for these rows that this worker itself saved, `record` the share's record (of this number of replicas and this index), and `last_row` the database's last
+/// `record` is the share's record (of this number of replicas and this index), and `last_row` the database's last
 /// ROWID, read after the record was: a mark above it is false, whoever wrote it, and does not count.
 ///
-/// After a crash requests of this worker's last life may still have reached the remote, for rows up to [`WINDOW`] above its saved cursor, and after another
-/// owner's. So these are looked at again, whatever the mark says. Above them and up to the mark nothing is.
+/// Rows up to [`Reached::looked_at_until`] are looked at, above them and up to the mark none.
 #[must_use]
-pub fn start(
-    own_saved: Option<i64>,
+pub fn start(reached: Reached, record: Option<&Record>, database: &str, last_row: i64, rows: Rows) -> Start {
+    start_within(reached, record, database, last_row, rows, WINDOW)
+}
+
+fn start_within(
+    reached: Reached,
     record: Option<&Record>,
     database: &str,
     last_row: i64,
     rows: Rows,
+    window: i64,
 ) -> Start {
     let mark = record.and_then(|record| record.mark(database, rows)).filter(|mark| *mark <= last_row);
-    let Some(saved) = own_saved else {
-        return Start { cursor: mark.unwrap_or(0), settled: None };
-    };
-    let looked_at = saved.saturating_add(WINDOW);
-    let settled = mark.filter(|mark| *mark > looked_at).map(|mark| (looked_at, mark));
-    Start { cursor: saved, settled }
+    let cursor = reached.cursor.max(reached.begun_at.unwrap_or(0));
+    let looked_at = reached.looked_at_within(window).max(cursor);
+    match mark.filter(|mark| *mark > looked_at) {
+        Some(mark) if looked_at == cursor => Start { cursor: mark, settled: None },
+        Some(mark) => Start { cursor, settled: Some((looked_at, mark)) },
+        None => Start { cursor, settled: None },
+    }
 }
 
 #[cfg(test)]

@@ -100,8 +100,12 @@ impl Record {
     /// in front of the first that did not fit.
     #[must_use]
     pub fn next(previous: Option<&Self>, own: &OwnState<'_>) -> Self {
+        Self::next_within(previous, own, PARKED_BYTES)
+    }
+
+    pub(super) fn next_within(previous: Option<&Self>, own: &OwnState<'_>, parked_bytes: usize) -> Self {
         let previous = previous.filter(|known| known.replicas == own.replicas && known.index == own.index);
-        let (parked, bounds) = choose(previous, own);
+        let (parked, bounds) = choose(previous, own, parked_bytes);
         let classes = own
             .cursors
             .iter()
@@ -160,6 +164,15 @@ impl Record {
     #[must_use]
     pub fn settles(&self, database: &str, rows: Rows, rowid: i64, name: &str) -> bool {
         self.mark(database, rows).is_some_and(|mark| rowid <= mark) && !self.parked.contains_key(name)
+    }
+
+    /// For tests that break a rule.
+    #[cfg(test)]
+    pub(super) fn with_cursors(mut self, cursors: &[(Rows, i64)]) -> Self {
+        for (rows, cursor) in cursors {
+            self.classes.entry(*rows).or_default().cursor = *cursor;
+        }
+        self
     }
 
     fn all_marks(&self, rows: Rows) -> BTreeMap<String, i64> {
@@ -255,7 +268,11 @@ impl Bounds {
 }
 
 /// What of the rows set aside is listed, and how far the cursors may be told with that.
-fn choose(previous: Option<&Record>, own: &OwnState<'_>) -> (BTreeMap<String, Entry>, Bounds) {
+fn choose(
+    previous: Option<&Record>,
+    own: &OwnState<'_>,
+    parked_bytes: usize,
+) -> (BTreeMap<String, Entry>, Bounds) {
     let mut bounds = Bounds { deletes: i64::MAX, live: i64::MAX };
     // Rows that cannot be read have no name that says anything to another node, and nobody can carry them.
     let mut owed: Vec<(&str, &ParkedRow)> = own
@@ -267,7 +284,7 @@ fn choose(previous: Option<&Record>, own: &OwnState<'_>) -> (BTreeMap<String, En
     let was_listed = |name: &str| previous.is_some_and(|known| known.parked.contains_key(name));
     owed.sort_by_key(|(name, row)| (!was_listed(name), row.rowid));
     let mut listed = BTreeMap::new();
-    let mut room = PARKED_BYTES;
+    let mut room = parked_bytes;
     for (name, row) in owed {
         if let Some(rest) = room.checked_sub(entry_size(name)) {
             room = rest;
@@ -282,7 +299,7 @@ fn choose(previous: Option<&Record>, own: &OwnState<'_>) -> (BTreeMap<String, En
 }
 
 /// How many bytes the entry of a name is counted as. It does not depend on the entry, so that what fitted once fits again.
-fn entry_size(name: &str) -> usize {
+pub(super) fn entry_size(name: &str) -> usize {
     serde_json::to_string(name).map_or(usize::MAX, |json| json.len().saturating_add(ENTRY_BYTES))
 }
 
