@@ -105,12 +105,26 @@ pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
+/// Whether a request has what a temporary URL has. Only where Swift's pipeline has tempurl does that mean that somebody signed it.
+#[must_use]
+pub fn is_temporary(query: Option<&str>) -> bool {
+    query_value(query, "temp_url_sig").is_some() && query_value(query, "temp_url_expires").is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn object(account: &str, container: &str, object: &str) -> Target {
         Target::Object { account: account.into(), container: container.into(), object: object.into() }
+    }
+
+    #[test]
+    fn only_signed_requests_are_temporary() {
+        assert!(is_temporary(Some("temp_url_sig=a&temp_url_expires=1")));
+        assert!(!is_temporary(Some("temp_url_expires=1")));
+        assert!(!is_temporary(Some("x=temp_url_sig")));
+        assert!(!is_temporary(None));
     }
 
     #[test]

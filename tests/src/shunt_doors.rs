@@ -113,21 +113,40 @@ impl OpenDoor {
         let shunt = Shunt::start(folder, options).await?;
         let lines =
             format!("shunt = http://127.0.0.1:{port}\ntoken_file = {}\ncontainers_file =\n", token.display());
-        let options = ClientProxyOptions { users: users_of(&account), filter: Some(lines) };
+        let options = ClientProxyOptions {
+            users: users_of(&account),
+            filter: Some(lines),
+            ..ClientProxyOptions::default()
+        };
         let proxy = site.cluster.start_client_proxy(&options).await?;
         Ok(Self { door: Door::Filter, shunt, proxy, account })
     }
 
     /// The same with further lines of the filter's section, for the door that has one.
     pub async fn open_with(door: Door, site: &Site, config: &SyncJson, lines: &str) -> Result<Self> {
+        Self::open_on(door, site, config, lines, false).await
+    }
+
+    /// Both in a pipeline without tempurl.
+    pub async fn open_without_tempurl(door: Door, site: &Site, config: &SyncJson) -> Result<Self> {
+        Self::open_on(door, site, config, "", true).await
+    }
+
+    async fn open_on(
+        door: Door,
+        site: &Site,
+        config: &SyncJson,
+        lines: &str,
+        without_tempurl: bool,
+    ) -> Result<Self> {
         let account =
             site.swift.account().strip_prefix("AUTH_").context("an account of tempauth")?.to_owned();
         let folder = site.directory().folder(format!("shunt-{:08x}", rand::random::<u32>()))?;
         let users = users_of(&account);
         match door {
             Door::Proxy => {
-                let proxy =
-                    site.cluster.start_client_proxy(&ClientProxyOptions { users, filter: None }).await?;
+                let options = ClientProxyOptions { users, filter: None, without_tempurl };
+                let proxy = site.cluster.start_client_proxy(&options).await?;
                 let mut options = ShuntOptions::new(&proxy.url(), config.clone());
                 options.internal_url = Some(site.cluster.internal_url()?);
                 let shunt = Shunt::start(folder, options).await?;
@@ -145,7 +164,7 @@ impl OpenDoor {
                     shunt.socket().display(),
                     kept.display()
                 );
-                let options = ClientProxyOptions { users, filter: Some(filter) };
+                let options = ClientProxyOptions { users, filter: Some(filter), without_tempurl };
                 let proxy = site.cluster.start_client_proxy(&options).await?;
                 Ok(Self { door, shunt, proxy, account })
             }

@@ -17,7 +17,7 @@ use crate::glacier;
 use crate::listing::{self, Format, LocalPage, Params};
 use crate::policy::{Found, Route};
 use crate::read::{self, Miss};
-use crate::request::{Target, query_value};
+use crate::request::{Target, is_temporary, query_value};
 use crate::upstream::UpstreamError;
 use crate::write;
 
@@ -143,7 +143,7 @@ impl Proxy {
             return self.once_more(unconditional, local).await;
         };
         keep_local(local.headers(), answer.headers_mut());
-        if answer.status().is_success() && temp_url::is_temporary(query.as_deref()) {
+        if answer.status().is_success() && is_temporary(query.as_deref()) {
             temp_url::dress(answer.headers_mut(), query.as_deref(), &object);
         }
         self.context.metrics.answered(DOOR, "read", answer.status());

@@ -14,11 +14,6 @@ const PUBLIC_METADATA: &str = "x-object-meta-public-";
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~').remove(b'/');
 const KEPT_WITH_SPACE: &AsciiSet = &KEPT.remove(b' ');
 
-/// Whether a request came with a temporary URL.
-pub(super) fn is_temporary(query: Option<&str>) -> bool {
-    query_value(query, "temp_url_sig").is_some() && query_value(query, "temp_url_expires").is_some()
-}
-
 /// Hides metadata that is not public, and says under which name the content is to be saved: a browser must not run what was only to be
 /// downloaded.
 pub(super) fn dress(headers: &mut HeaderMap, query: Option<&str>, object: &str) {
@@ -127,13 +122,5 @@ mod tests {
             let expires = headers.get(header::EXPIRES).and_then(|value| value.to_str().ok());
             assert_eq!(expires, Some("Sun, 06 Nov 1994 08:49:37 GMT"), "{until}");
         }
-    }
-
-    #[test]
-    fn only_signed_requests_are_temporary() {
-        assert!(is_temporary(Some("temp_url_sig=a&temp_url_expires=1")));
-        assert!(!is_temporary(Some("temp_url_expires=1")));
-        assert!(!is_temporary(Some("x=temp_url_sig")));
-        assert!(!is_temporary(None));
     }
 }

@@ -7,10 +7,10 @@ use http::{Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use super::merged::{in_memory, keep_local, wants_only_swift};
-use super::{DOOR, Proxy, temp_url, unanswered};
+use super::{DOOR, Proxy, unanswered};
 use crate::body::{self, Response, collect, full, text};
 use crate::policy::Route;
-use crate::request::query_value;
+use crate::request::{is_temporary, query_value};
 use crate::restore::headers::keeps_versions;
 use crate::write;
 
@@ -83,7 +83,7 @@ impl Proxy {
     /// container keeps versions, and what is deleted is to be had again.
     async fn is_swifts_alone(&self, parts: &Parts) -> bool {
         // A signature for a DELETE is good for no HEAD.
-        if temp_url::is_temporary(parts.uri.query()) {
+        if is_temporary(parts.uri.query()) {
             return false;
         }
         let mut parts = parts.clone();

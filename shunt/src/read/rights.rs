@@ -12,9 +12,9 @@ use swift_s3_policy::large_object::manifest::Entry;
 use swift_s3_policy::large_object::{Manifest, dlo_source};
 
 use super::facts::Kind;
-use crate::body::{BoxError, Response, empty, text};
+use crate::body::{Body, BoxError, Response, empty, text};
 use crate::copy::ClientSwift;
-use crate::request::query_value;
+use crate::request::is_temporary;
 
 /// Containers that the segments of one object may lie in. Clients use one.
 const MAX_CONTAINERS: usize = 16;
@@ -110,17 +110,11 @@ pub(super) async fn refusal(
     questions: Vec<Question>,
 ) -> Result<Option<Response>, BoxError> {
     // A temporary URL is signed for all of an account, or of a container; manifests cannot be uploaded by one.
-    if query_value(client.uri.query(), "temp_url_sig").is_some() {
+    if !questions.is_empty() && is_temporary(client.uri.query()) && knows_signatures(swift, client).await? {
         return Ok(None);
     }
     for question in questions {
-        let mut request = Request::builder().method(question.method).uri(question.path).body(empty())?;
-        for name in &ASKED_WITH {
-            for value in client.headers.get_all(name) {
-                request.headers_mut().append(name.clone(), HeaderValue::clone(value));
-            }
-        }
-        let answer = swift.send(request).await?;
+        let answer = swift.send(in_name_of(client, question.method, &question.path)?).await?;
         let status = answer.status();
         if status.is_success() || status == StatusCode::NOT_FOUND {
             continue;
@@ -137,10 +131,79 @@ pub(super) async fn refusal(
     Ok(None)
 }
 
+/// Whether Swift looks at the signatures of temporary URLs: in a pipeline without tempurl they are parameters like any other, and anybody can add them.
+///
+/// The client's own request got 404, so without the signature it either has the right to read the object, and a wrong signature that nobody looks at is no reason
+/// to refuse it; or it does not need that right, and the wrong one is refused.
+async fn knows_signatures(swift: &dyn ClientSwift, client: &Parts) -> Result<bool, BoxError> {
+    let path = format!("{}?temp_url_sig=0&temp_url_expires=1", client.uri.path());
+    let status = swift.send(in_name_of(client, Method::HEAD, &path)?).await?.status();
+    if status.is_server_error() {
+        return Err(format!("Swift answers {status} for a temporary URL").into());
+    }
+    Ok(status == StatusCode::UNAUTHORIZED)
+}
+
+/// A request with what Swift's access rules look at in the client's own.
+fn in_name_of(client: &Parts, method: Method, path: &str) -> Result<Request<Body>, BoxError> {
+    let mut request = Request::builder().method(method).uri(path).body(empty())?;
+    for name in &ASKED_WITH {
+        for value in client.headers.get_all(name) {
+            request.headers_mut().append(name.clone(), HeaderValue::clone(value));
+        }
+    }
+    Ok(request)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// Swift with or without tempurl; the client may read objects, and not the segments.
+    struct Swift {
+        has_tempurl: bool,
+        asked: std::sync::Mutex<Vec<String>>,
+    }
+
+    #[async_trait::async_trait]
+    impl ClientSwift for Swift {
+        async fn send(&self, request: Request<Body>) -> Result<Response, BoxError> {
+            let asked = request.uri().to_string();
+            let is_signed = is_temporary(request.uri().query());
+            let status = match asked.as_str() {
+                _ if is_signed && self.has_tempurl => StatusCode::UNAUTHORIZED,
+                _ if asked.contains("/segments") => StatusCode::FORBIDDEN,
+                _ => StatusCode::NOT_FOUND,
+            };
+            self.asked.lock().unwrap().push(format!("{} {asked}", request.method()));
+            Ok(text(status, ""))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signature_counts_only_where_swift_looks_at_it() {
+        let question = || vec![Question { method: Method::HEAD, path: "/v1/AUTH_a/segments/1".to_owned() }];
+        let probe = "HEAD /v1/AUTH_a/c/o?temp_url_sig=0&temp_url_expires=1";
+        let about_segments = "HEAD /v1/AUTH_a/segments/1";
+        for (query, has_tempurl, refused, expected) in [
+            ("?temp_url_sig=x&temp_url_expires=9", true, false, vec![probe]),
+            ("?temp_url_sig=x&temp_url_expires=9", false, true, vec![probe, about_segments]),
+            ("?temp_url_sig=x", false, true, vec![about_segments]),
+            ("", true, true, vec![about_segments]),
+        ] {
+            let swift = Swift { has_tempurl, asked: std::sync::Mutex::default() };
+            let client = Request::get(format!("/v1/AUTH_a/c/o{query}")).body(()).unwrap().into_parts().0;
+            let answer = refusal(&swift, &client, Kind::Static, question()).await.unwrap();
+            assert_eq!(answer.is_some(), refused, "{query} {has_tempurl}");
+            assert_eq!(*swift.asked.lock().unwrap(), expected, "{query} {has_tempurl}");
+        }
+        let swift = Swift { has_tempurl: true, asked: std::sync::Mutex::default() };
+        let signed = Request::get("/v1/AUTH_a/c/o?temp_url_sig=x&temp_url_expires=9");
+        let client = signed.body(()).unwrap().into_parts().0;
+        assert!(refusal(&swift, &client, Kind::Plain, Vec::new()).await.unwrap().is_none());
+        assert!(swift.asked.lock().unwrap().is_empty(), "plain objects cost nothing");
+    }
 
     fn paths(questions: &[Question]) -> Vec<String> {
         questions.iter().map(|question| format!("{} {}", question.method, question.path)).collect()

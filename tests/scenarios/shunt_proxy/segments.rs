@@ -63,3 +63,26 @@ async fn who_may_not_read_the_segments_may_not_read_what_they_make() -> Result<(
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_signature_that_nobody_checks_opens_no_segments() -> Result<()> {
+    let site = archived().await?;
+    let config = SyncJson::new().mapping(site.mapping("public").set("merge_namespaces", true));
+    for door in Door::ALL {
+        let open = OpenDoor::open_without_tempurl(door, &site, &config).await?;
+        let (owner, anybody) = (open.client().await?, open.anonymous()?);
+        owner.post_container("public", &[("X-Container-Read", ".r:*")]).await?;
+        for (name, refused) in [("dynamic", 401), ("static", 409)] {
+            for query in
+                ["temp_url_sig=x&temp_url_expires=1", "temp_url_sig=x", "temp%5Furl_sig=&temp_url_expires"]
+            {
+                let path = format!("/v1/{}/public/{name}?{query}", site.swift.account());
+                let got = anybody.send_raw("GET", &path, &[], None).await?;
+                assert_eq!(got.status, refused, "{door:?}: {path}: {got:?}");
+                let got = owner.send_raw("GET", &path, &[], None).await?;
+                ensure!(got.status == 200 && got.body == "secret", "{door:?}: {path} for its owner: {got:?}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -20,6 +20,8 @@ pub struct ClientProxyOptions {
     pub users: Vec<(String, String, String, String)>,
     /// The filter `cloud-shunt` stands behind tempauth and staticweb, with these lines below its `use`.
     pub filter: Option<String>,
+    /// Its pipeline has no tempurl, so that signatures are parameters like any other.
+    pub without_tempurl: bool,
 }
 
 /// A running proxy; dropping it kills it.
@@ -77,6 +79,9 @@ impl SwiftCluster {
             )
             .replace(" tempauth ", &format!("{s3api} tempauth staticweb{filter} "))
             .replace(auth, &format!("{auth}{users}"));
+        if options.without_tempurl {
+            text = text.replace(" tempurl ", " ");
+        }
         if !self.options.s3api {
             text.push_str(super::configuration::S3API);
         }
