@@ -288,6 +288,27 @@ async fn a_write_that_arrives_late_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_write_is_not_looked_for_in_a_backup_that_was_restored() {
+    let mut process = EtcdProcess::start().await;
+    let gate = Gate::before(process.port()).await;
+    let etcd = client(&[&gate.url()]);
+    let led = Led::new(process.client()).await;
+    let mut sequence = Sequence::begin(&etcd, &led.keys, led.created, "test").await.unwrap();
+    let put = |value: &str| vec![Operation::Put("/x".to_owned(), value.as_bytes().to_vec())];
+    sequence.write(put("1")).await.unwrap();
+    let backup = led.folder.path().join("backup");
+    process.save(&backup);
+    sequence.write(put("2")).await.unwrap();
+    gate.set(Way { holds_requests: true, ..Way::default() });
+    assert!(matches!(sequence.write(put("3")).await, Err(WriteError::Unknown(_))));
+    process.restore(&backup).await;
+    gate.set(Way::default());
+    // Its own value of before is there, and the leader's key; what was written since is not.
+    assert_eq!(sequence.write(put("4")).await, Err(WriteError::NotOurs { unclear: false }));
+    assert_eq!(process.client().get("/x").await.unwrap().unwrap().value, b"1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_leads_no_more_writes_nothing() {
     let process = EtcdProcess::start().await;
     let led = Led::new(process.client()).await;

@@ -45,8 +45,9 @@ pub struct Sequence {
     /// What the leader's key must have been created at; 0: there must be none.
     created: i64,
     key: String,
-    /// The revision at which the sequence was written last, as far as is known.
+    /// The revision at which the sequence was written last, as far as is known, and what it was made.
     modified: i64,
+    last: Vec<u8>,
     name: String,
     count: u64,
     /// The value of a write whose outcome is not known.
@@ -73,7 +74,8 @@ impl Sequence {
             leader_key: keys.leader(),
             created,
             key,
-            modified: found.map_or(0, |entry| entry.modified),
+            modified: found.as_ref().map_or(0, |entry| entry.modified),
+            last: found.map(|entry| entry.value).unwrap_or_default(),
             name: format!("{name}-{:016x}", rand::random::<u64>()),
             count: 0,
             lost: None,
@@ -104,13 +106,13 @@ impl Sequence {
         let value = self.next_value();
         match self.send(&value, operations).await {
             Ok(Answer::Written(revision)) => {
-                self.modified = revision;
+                self.written(revision, value.into_bytes());
                 Ok(())
             }
             Ok(Answer::NotOurs) => Err(WriteError::NotOurs { unclear: false }),
             // One member took it and fell silent, the next said that it was there already.
             Ok(Answer::Moved { value: found, modified }) if found == value.as_bytes() => {
-                self.modified = modified;
+                self.written(modified, found);
                 Ok(())
             }
             Ok(Answer::Moved { .. }) => Err(WriteError::NotOurs { unclear: false }),
@@ -126,15 +128,20 @@ impl Sequence {
     async fn settle(&mut self, lost: &str) -> Result<bool, WriteError> {
         self.lost = Some(lost.to_owned());
         let until: BootTime = boot_time().plus(SETTLE);
-        let ours = format!("{}/", self.name);
+        // Values that were tried since. An older one of ours is there again after a backup was restored: all that was written
+        // since is gone then, and must be read anew.
+        let tried =
+            lost.rsplit_once('/').and_then(|(_, count)| count.parse::<u64>().ok()).unwrap_or(u64::MAX);
         loop {
             let value = self.next_value();
-            let outcome = match self.send(&value, Vec::new()).await {
-                Ok(Answer::Written(revision)) => (false, revision),
-                Ok(Answer::Moved { value, modified }) if value == lost.as_bytes() => (true, modified),
+            let (is_written, revision, now) = match self.send(&value, Vec::new()).await {
+                Ok(Answer::Written(revision)) => (false, revision, value.into_bytes()),
+                Ok(Answer::Moved { value, modified }) if value == lost.as_bytes() => (true, modified, value),
                 // An earlier look moved it on: only one of all these writes can have happened.
-                Ok(Answer::Moved { value, modified }) if value.starts_with(ours.as_bytes()) => {
-                    (false, modified)
+                Ok(Answer::Moved { value, modified })
+                    if self.count_of(&value).is_some_and(|count| count > tried) =>
+                {
+                    (false, modified, value)
                 }
                 Ok(Answer::Moved { .. } | Answer::NotOurs) => {
                     return Err(WriteError::NotOurs { unclear: true });
@@ -146,9 +153,19 @@ impl Sequence {
                 }
             };
             self.lost = None;
-            self.modified = outcome.1;
-            return Ok(outcome.0);
+            self.written(revision, now);
+            return Ok(is_written);
         }
+    }
+
+    fn written(&mut self, revision: i64, value: Vec<u8>) {
+        (self.modified, self.last) = (revision, value);
+    }
+
+    /// The number in a value of ours.
+    fn count_of(&self, value: &[u8]) -> Option<u64> {
+        let count = value.strip_prefix(self.name.as_bytes())?.strip_prefix(b"/")?;
+        std::str::from_utf8(count).ok()?.parse().ok()
     }
 
     fn next_value(&mut self) -> String {
@@ -157,10 +174,14 @@ impl Sequence {
     }
 
     async fn send(&self, value: &str, operations: Vec<Operation>) -> Result<Answer, EtcdError> {
-        let conditions = [
+        let mut conditions = vec![
             Compare::create_revision(self.leader_key.as_str(), CompareOp::Equal, self.created),
             Compare::mod_revision(self.key.as_str(), CompareOp::Equal, self.modified),
         ];
+        if self.modified > 0 {
+            // Revisions are given again after a backup was restored, values are not.
+            conditions.push(Compare::value(self.key.as_str(), CompareOp::Equal, self.last.clone()));
+        }
         let mut writes: Vec<TxnOp> = operations.into_iter().map(write).collect();
         writes.push(TxnOp::put(self.key.as_str(), value, None));
         let look = [TxnOp::get(self.leader_key.as_str(), None), TxnOp::get(self.key.as_str(), None)];
