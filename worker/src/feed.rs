@@ -171,6 +171,8 @@ struct LaneState {
     lane: Lane,
     /// With explicit coordination: rows of each share that need no look.
     starts: shares::Starts,
+    /// Rows of others up to here are looked at, whatever their owners say of them: a former life of this worker may have had them in flight.
+    looked_at_until: i64,
     progress: Progress,
     buffer: VecDeque<(Row, Hint)>,
     /// Nothing more to read until something changes.
@@ -475,6 +477,7 @@ impl Feed {
                 .map(|((lane, cursor), starts)| LaneState {
                     lane,
                     starts,
+                    looked_at_until: cursor.saturating_add(WINDOW).min(info.max_row),
                     progress: Progress::at(cursor),
                     buffer: VecDeque::new(),
                     exhausted: false,

@@ -58,12 +58,7 @@ pub struct Reached {
 
 impl Reached {
     /// Requests of this worker's last life may have reached the remote late, after another owner's, for rows up to here. They are
-    /// looked at again whatever a mark says, by the owner or by whoever passes over what is settled.
-    #[must_use]
-    pub fn looked_at_until(self) -> i64 {
-        self.looked_at_within(WINDOW)
-    }
-
+    /// looked at again whatever a mark says.
     fn looked_at_within(self, window: i64) -> i64 {
         self.begun_at.map_or(0, |begun| begun.saturating_add(window)).max(self.cursor)
     }
@@ -74,7 +69,7 @@ impl Reached {
 /// `record` is the share's record (of this number of replicas and this index), and `last_row` the database's last
 /// ROWID, read after the record was: a mark above it is false, whoever wrote it, and does not count.
 ///
-/// Rows up to [`Reached::looked_at_until`] are looked at, above them and up to the mark none.
+/// Rows up to [`WINDOW`] above `begun_at` are looked at: a worker's last life may have had them in flight. Above them and up to the mark none are.
 #[must_use]
 pub fn start(reached: Reached, record: Option<&Record>, database: &str, last_row: i64, rows: Rows) -> Start {
     start_within(reached, record, database, last_row, rows, WINDOW)

@@ -10,8 +10,7 @@ use crate::coordination::Mode;
 use crate::coordination::plan::{HomeDevice, PlaceId, ShareId};
 use crate::coordination::records::{Claim, RecordName};
 use crate::lane::Share;
-use crate::marks::{OwnState, Pairs, Record, Start, start};
-use crate::reason::Reason;
+use crate::marks::{OwnState, Pairs, Reached, Record, Start, start};
 use swift_s3_policy::owner_index;
 
 /// A record is written this often at most, unless the share is about to change hands.
@@ -128,48 +127,29 @@ impl Feed {
                 let of_share = saved.cursors.get(&share_cursor(*index, lane.rows)).copied();
                 of_share.or_else(|| saved.replicas.contains(index).then(|| saved.cursor(lane)))
             });
-            let mut start = start(own, record, &info.id, info.max_row, lane.rows);
-            if own.is_none() {
-                // It was others' until now: what was checked of theirs is done.
-                let checked = match (known, saved) {
-                    (Some(saved), _) => saved.cursor(Lane { share: Share::Others, ..lane }),
-                    (None, Some(saved)) => saved.cursors.values().copied().min().unwrap_or(0),
-                    (None, None) => 0,
-                };
-                start.cursor = start.cursor.max(checked);
-            }
-            (*index, start)
+            // It was others' until now: what was checked of theirs is done.
+            let checked = || match (known, saved) {
+                (Some(saved), _) => saved.cursor(Lane { share: Share::Others, ..lane }),
+                (None, Some(saved)) => saved.cursors.values().copied().min().unwrap_or(0),
+                (None, None) => 0,
+            };
+            let reached = Reached { begun_at: own, cursor: own.unwrap_or_else(checked) };
+            (*index, start(reached, record, &info.id, info.max_row, lane.rows))
         };
         self.source.own.iter().map(begin).collect()
     }
 
-    /// Takes over what former owners of this feed's shares had set aside, and leaves to others what they took over.
+    /// Takes over what former owners of this feed's shares had set aside, or this node itself before a crash. What others take over stays set aside here, too: this
+    /// node's own cursors lie behind it, and must be true without anybody's record.
     pub(super) fn hand_over(&self, state: &mut State) {
-        let nodes = state.nodes;
         let Some(records) = &self.records else { return };
         let is_anothers = |(index, record): (&u32, &Record)| {
             self.source.own.contains(index) && record.owner != records.node()
         };
         state.shares.is_taken_over = state.shares.records.iter().any(is_anothers);
         for (index, record) in &state.shares.records {
-            let is_own = self.source.own.contains(index);
-            let wrote_it = record.owner == records.node() && record.database == state.database;
-            if is_own && (!wrote_it || state.saved.is_none()) {
+            if self.source.own.contains(index) {
                 state.parked.inherit(&record.parked);
-            } else if !is_own && !wrote_it {
-                let theirs: Vec<String> = state
-                    .parked
-                    .iter()
-                    .filter(|(name, row)| {
-                        owner_index(name, nodes) == *index
-                            && row.reason != Reason::Unsettled
-                            && record.parked.contains_key(*name)
-                    })
-                    .map(|(name, _)| name.to_owned())
-                    .collect();
-                for name in theirs {
-                    state.parked.remove(&name);
-                }
             }
         }
     }

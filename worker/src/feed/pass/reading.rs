@@ -124,7 +124,10 @@ impl Pass<'_> {
             let start = lane.starts.get(&owner_index(&row.name, nodes));
             let is_settled = match lane.lane.share {
                 Share::Own => start.is_some_and(|start| start.is_settled(row.rowid)),
-                Share::Others => shares.is_settled(nodes, database, lane.lane.rows, &row),
+                Share::Others => {
+                    row.rowid > lane.looked_at_until
+                        && shares.is_settled(nodes, database, lane.lane.rows, &row)
+                }
             };
             if is_settled {
                 lane.progress.pass(row.rowid);

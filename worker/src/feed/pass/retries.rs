@@ -56,13 +56,16 @@ impl Pass<'_> {
         for ((name, parked), row) in due.into_iter().zip(found) {
             match row {
                 // Another node handed it over: the row may lie below the cursor here, or be an older one, or missing.
-                row if parked.is_inherited() => match inherited(&name, &parked, row, policy_index) {
-                    Some(row) => {
-                        let (hint, share) = (Hint::Unknown, parked.share);
-                        self.retries.push_back(Task { row, hint, share, lane: None });
+                // Or this worker lost it in flight, and what had been sent may have arrived after a newer row of another owner.
+                row if parked.is_inherited() || parked.reason == Reason::Unsettled => {
+                    match inherited(&name, &parked, row, policy_index) {
+                        Some(row) => {
+                            let (hint, share) = (Hint::Unknown, parked.share);
+                            self.retries.push_back(Task { row, hint, share, lane: None });
+                        }
+                        None => self.unpark(&name),
                     }
-                    None => self.unpark(&name),
-                },
+                }
                 LookedUp::Row(row) if row.rowid == parked.rowid => {
                     if parked.reason == Reason::BadRow {
                         // Now it has a name. It stays set aside under that until it is done.

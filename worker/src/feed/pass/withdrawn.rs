@@ -33,10 +33,11 @@ impl Pass<'_> {
         self.tell_asked(&task, || {
             crate::feed::again::AgainEnd::Failed("this worker lost its shares".to_owned())
         });
-        let known = self.state.parked.get(&task.row.name).map(|parked| parked.rowid);
+        let known = self.state.parked.get(&task.row.name);
+        let at = task.row.timestamps.metadata;
         // Without room its cursor waits, which comes to the same: it is read again.
         if task.row.rowid == 0
-            || known.is_some_and(|rowid| rowid > task.row.rowid)
+            || known.is_some_and(|known| !known.is_settled_by(task.row.rowid, at))
             || (known.is_none() && !self.state.parked.has_room())
         {
             return;
