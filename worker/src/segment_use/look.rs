@@ -8,7 +8,7 @@ use swift_s3_policy::large_object::dlo_source;
 use super::known::{Known, NameHash, name_hash};
 use crate::reason::{Failure, Reason};
 use crate::swift::container_server::{ContainerServers, ReplicaEntry, Walk};
-use crate::swift::local_objects::{LocalError, LocalKind, LocalObjects, Newest, ObjectName};
+use crate::swift::local_objects::{AtLeast, LocalError, LocalKind, LocalObjects, Newest, ObjectName};
 use crate::swift::topology::SwiftTopology;
 
 /// A manifest that is longer is not read: Swift takes 8 MiB as it comes, and operators may raise that.
@@ -155,7 +155,7 @@ impl Look {
         use http_body_util::BodyExt;
         let newest = self.newest(name).await?;
         let Some(found) = newest.found else { return Ok(None) };
-        let object = match self.local.open(name, found.timestamp).await {
+        let object = match self.local.open(name, AtLeast::from(&found)).await {
             Ok(object) => object,
             Err(LocalError::Missing) => return Ok(None),
             Err(error) => return Err(unseen(error)),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
-use swift_s3_policy::Timestamp;
+use swift_s3_policy::{RowTimestamps, Timestamp};
 
 use super::backend::{Backend, BackendError, LocalBody, push_encoded};
 use super::swift_conf::PolicyKind;
@@ -50,6 +50,28 @@ pub struct ObjectName<'a> {
     pub object: &'a str,
     /// The storage policy of the row.
     pub policy_index: u32,
+}
+
+/// How new a replica must be. A POST also goes to a replica that missed the PUT before it, which then is as new as the POST and has old
+/// content: so both times count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtLeast {
+    /// The content.
+    pub data: Timestamp,
+    /// The newest of content and metadata.
+    pub metadata: Timestamp,
+}
+
+impl From<RowTimestamps> for AtLeast {
+    fn from(row: RowTimestamps) -> Self {
+        Self { data: row.data, metadata: row.metadata }
+    }
+}
+
+impl From<&LocalHead> for AtLeast {
+    fn from(head: &LocalHead) -> Self {
+        Self { data: head.data_timestamp, metadata: head.timestamp }
+    }
 }
 
 /// An object that is being read.
@@ -138,7 +160,7 @@ impl LocalObjects {
     ///
     /// # Cancel safety
     /// Cancel-safe; a connection in use is closed.
-    pub async fn open(&self, name: &ObjectName<'_>, at_least: Timestamp) -> Result<LocalObject, LocalError> {
+    pub async fn open(&self, name: &ObjectName<'_>, at_least: AtLeast) -> Result<LocalObject, LocalError> {
         let place = self.place(name)?;
         let method = match place.kind {
             PolicyKind::Replication => Method::GET,
@@ -148,7 +170,8 @@ impl LocalObjects {
         let (mut head, mut response) = self.first_new_enough(&method, &place, name, at_least).await?;
         if let Some(why) = hindrance(&head, place.kind) {
             drop(response);
-            (head, response) = self.through_proxy(Method::GET, name, at_least, &head, &why, None).await?;
+            (head, response) =
+                self.through_proxy(Method::GET, name, at_least.metadata, &head, &why, None).await?;
         }
         let body = LocalBody::new(response.into_body(), head.length, self.backend.timeouts().stall);
         Ok(LocalObject { head, body })
@@ -158,12 +181,12 @@ impl LocalObjects {
     ///
     /// # Errors
     /// [`LocalError`].
-    pub async fn head(&self, name: &ObjectName<'_>, at_least: Timestamp) -> Result<LocalHead, LocalError> {
+    pub async fn head(&self, name: &ObjectName<'_>, at_least: AtLeast) -> Result<LocalHead, LocalError> {
         let place = self.place(name)?;
         let (head, _) = self.first_new_enough(&Method::HEAD, &place, name, at_least).await?;
         // Every fragment carries the ETag and the length of the whole, so only ciphertext is in the way.
         if let Some(why) = hindrance(&head, PolicyKind::Replication) {
-            return Ok(self.through_proxy(Method::HEAD, name, at_least, &head, &why, None).await?.0);
+            return Ok(self.through_proxy(Method::HEAD, name, at_least.metadata, &head, &why, None).await?.0);
         }
         Ok(head)
     }
@@ -201,7 +224,7 @@ impl LocalObjects {
         method: &Method,
         place: &ObjectPlace,
         name: &ObjectName<'_>,
-        at_least: Timestamp,
+        at_least: AtLeast,
     ) -> Result<(LocalHead, Response<Incoming>), LocalError> {
         let path = object_path(place, name);
         let mut stale: Option<Timestamp> = None;
@@ -217,9 +240,13 @@ impl LocalObjects {
             let server = &replica.device.authority;
             match response.status() {
                 StatusCode::OK => match LocalHead::read(response.headers()) {
-                    Ok(head) if head.timestamp >= at_least => return Ok((head, response)),
+                    Ok(head)
+                        if head.timestamp >= at_least.metadata && head.data_timestamp >= at_least.data =>
+                    {
+                        return Ok((head, response));
+                    }
                     // The content is not wanted: its connection is closed rather than read to the end.
-                    Ok(head) => stale = stale.max(Some(head.timestamp)),
+                    Ok(head) => stale = stale.max(Some(head.data_timestamp)),
                     Err(problem) => trouble = Some(format!("{server}: {problem}")),
                 },
                 StatusCode::NOT_FOUND => self.backend.finish(response, server).await,

@@ -90,6 +90,9 @@ impl Transfer {
             Hint::Unknown | Hint::AskedDelete | Hint::Listed { .. } => true,
         };
         if !ask {
+            if *hint == Hint::Absent && self.is_outdated(route, row, &carrying.head, &Remote::Absent).await? {
+                return Ok(Done::plain(Outcome::Superseded));
+            }
             return self.send_content(&carrying, *hint != Hint::Fresh).await;
         }
         let found = match route.store.head(key).await {

@@ -5,13 +5,12 @@
 //! Source: `swift/common/middleware/symlink.py` of Swift 2.30.1.
 
 use percent_encoding::percent_decode;
-use swift_s3_policy::Timestamp;
 
 use super::restored::was_restored_since;
 use super::{Route, Transfer, Trouble, object_name};
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject, ObjectName};
+use crate::swift::local_objects::{AtLeast, LocalHead, LocalKind, LocalObject, ObjectName};
 
 /// Links in a row that are followed: Swift's `symloop_max` as it comes.
 const MAX_LINKS: usize = 2;
@@ -27,28 +26,27 @@ struct Target {
 impl Transfer {
     /// Opens the row's object, or what it leads to if it is a link. The times are those of the row's object.
     pub(super) async fn open_object(&self, route: &Route, row: &Row) -> Result<LocalObject, Trouble> {
-        let object = self.local.open(&object_name(route, row), row.timestamps.metadata).await?;
+        let object = self.local.open(&object_name(route, row), row.timestamps.into()).await?;
         refuse_restored_since(row, &object.head)?;
         if object.head.kind != LocalKind::Symlink {
             return Ok(object);
         }
         let (target, policy_index) = self.follow(route, &object.head).await?;
         let mut found =
-            self.local.open(&target.name(policy_index), Timestamp::default()).await.map_err(broken)?;
+            self.local.open(&target.name(policy_index), AtLeast::default()).await.map_err(broken)?;
         found.head = dated_as(&object.head, found.head);
         Ok(found)
     }
 
     /// The headers of the row's object, or of what it leads to if it is a link. The times are those of the row's object.
     pub(super) async fn head_object(&self, route: &Route, row: &Row) -> Result<LocalHead, Trouble> {
-        let head = self.local.head(&object_name(route, row), row.timestamps.metadata).await?;
+        let head = self.local.head(&object_name(route, row), row.timestamps.into()).await?;
         refuse_restored_since(row, &head)?;
         if head.kind != LocalKind::Symlink {
             return Ok(head);
         }
         let (target, policy_index) = self.follow(route, &head).await?;
-        let found =
-            self.local.head(&target.name(policy_index), Timestamp::default()).await.map_err(broken)?;
+        let found = self.local.head(&target.name(policy_index), AtLeast::default()).await.map_err(broken)?;
         Ok(dated_as(&head, found))
     }
 
@@ -61,7 +59,7 @@ impl Transfer {
                 self.segment_use.servers().policy_index(&place, &target.account, &target.container).await;
             let unavailable = |problem: String| Trouble::Row(Failure::new(Reason::LocalUnavailable, problem));
             let index = index.map_err(|error| unavailable(error.to_string()))?.unwrap_or(0);
-            let head = self.local.head(&target.name(index), Timestamp::default()).await.map_err(broken)?;
+            let head = self.local.head(&target.name(index), AtLeast::default()).await.map_err(broken)?;
             if head.kind != LocalKind::Symlink {
                 return Ok((target, index));
             }
@@ -119,6 +117,8 @@ fn target_of(link: &LocalHead, account: &str) -> Result<Target, Trouble> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use swift_s3_policy::Timestamp;
+
     use super::*;
 
     fn link(headers: &[(&str, &str)]) -> LocalHead {

@@ -31,6 +31,10 @@ impl Transfer {
         let key = route.keys.object_key(&row.name);
         if !must_ask(row, hint) {
             let object = self.open_object(route, row).await?;
+            // What a listing shows to be absent may have been deleted by a write that this node has not heard of.
+            if *hint == Hint::Absent && self.is_outdated(route, row, &object.head, &Remote::Absent).await? {
+                return Ok(Done::plain(Outcome::Superseded));
+            }
             return match object.head.kind {
                 LocalKind::StaticLargeObject | LocalKind::DynamicLargeObject => {
                     self.copy_large(route, row, &key, object, hint).boxed().await
@@ -128,8 +132,11 @@ impl Transfer {
             // Credentials that may not ask say nothing about what is there.
             Remote::NotAsked | Remote::Present { .. } => self.newest_by_majority(route, row).await?,
         };
+        // A POST also reaches replicas that missed the write before it: its time says nothing of the content.
+        let content = |head: &LocalHead| head.data_timestamp.with_offset(0);
+        let has_old_content = newest.found.as_ref().is_some_and(|found| content(found) > content(head));
         let written = newest.found.map(|found| found.timestamp);
-        Ok(written.max(newest.deleted_at) > Some(head.timestamp))
+        Ok(has_old_content || written.max(newest.deleted_at) > Some(head.timestamp))
     }
 
     pub(super) async fn reopen_and_put(&self, route: &Route, row: &Row, key: &str) -> Result<Done, Trouble> {

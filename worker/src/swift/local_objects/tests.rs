@@ -22,6 +22,11 @@ fn at(second: u32) -> Timestamp {
     time(second).parse().unwrap()
 }
 
+/// Any content, as long as data or metadata are of that time.
+fn metadata(time: Timestamp) -> AtLeast {
+    AtLeast { metadata: time, ..AtLeast::default() }
+}
+
 fn stored(more: &[(&str, &str)], content: &[u8]) -> Vec<u8> {
     let mut headers = vec![("Content-Type", "text/plain"), ("ETag", "\"9a0364b9e99bb480dd25e1f0284c8555\"")];
     headers.extend(more);
@@ -126,7 +131,7 @@ async fn read(object: LocalObject) -> Result<Vec<u8>, crate::swift::backend::Loc
 #[tokio::test]
 async fn the_local_replica_is_read_and_no_other() {
     let setup = Setup::new(&[Does::Has(replica(5)), Does::Has(replica(5)), Does::Has(replica(5))]).await;
-    let object = setup.objects.open(&NAME, at(5)).await.unwrap();
+    let object = setup.objects.open(&NAME, metadata(at(5))).await.unwrap();
     assert_eq!(object.head.length, 7);
     assert_eq!(object.head.etag, "9a0364b9e99bb480dd25e1f0284c8555");
     assert_eq!(object.head.content_type, "text/plain");
@@ -139,7 +144,7 @@ async fn the_local_replica_is_read_and_no_other() {
     assert_eq!(seen.target(), "/sd2/0/AUTH_a/c/a/../b%20%252F%0A%C3%A9");
     assert_eq!(seen.header("X-Backend-Storage-Policy-Index"), Some("0"));
 
-    let head = setup.objects.head(&NAME, at(5)).await.unwrap();
+    let head = setup.objects.head(&NAME, metadata(at(5))).await.unwrap();
     assert_eq!(head.length, 7);
     assert_eq!(setup.seen(2)[1].method(), "HEAD");
 }
@@ -166,11 +171,15 @@ async fn falls_back_until_a_replica_is_new_enough() {
     ];
     for (name, first) in table {
         let setup = Setup::new(&[missing(), good(), first]).await;
-        let object = setup.objects.open(&NAME, at(9)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let object = setup
+            .objects
+            .open(&NAME, metadata(at(9)))
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(object.head.timestamp, at(9), "{name}");
         assert_eq!(read(object).await.unwrap(), b"content", "{name}");
         assert_eq!(setup.asked()[..2], [1, 1], "{name}");
-        assert_eq!(setup.objects.head(&NAME, at(9)).await.unwrap().timestamp, at(9), "{name}");
+        assert_eq!(setup.objects.head(&NAME, metadata(at(9))).await.unwrap().timestamp, at(9), "{name}");
     }
 }
 
@@ -188,16 +197,16 @@ async fn every_failure_has_its_reason() {
     ];
     for (name, does, reason) in table {
         let setup = Setup::new(&does).await;
-        let found = setup.objects.open(&NAME, at(9)).await.unwrap_err();
+        let found = setup.objects.open(&NAME, metadata(at(9))).await.unwrap_err();
         assert_eq!(found.as_str(), reason, "{name}: {found}");
         if let LocalError::Stale { newest } = found {
             assert_eq!(newest, at(5), "{name}");
         }
-        assert_eq!(setup.objects.head(&NAME, at(9)).await.unwrap_err().as_str(), reason, "{name}");
+        assert_eq!(setup.objects.head(&NAME, metadata(at(9))).await.unwrap_err().as_str(), reason, "{name}");
     }
     let setup = Setup::new(&[missing()]).await;
     let unknown = ObjectName { policy_index: 9, ..NAME };
-    assert_eq!(setup.objects.open(&unknown, at(9)).await.unwrap_err().as_str(), "topology");
+    assert_eq!(setup.objects.open(&unknown, metadata(at(9))).await.unwrap_err().as_str(), "topology");
 }
 
 #[tokio::test]
@@ -212,11 +221,30 @@ async fn a_post_makes_a_replica_new_enough_and_an_offset_counts() {
         b"content",
     );
     let setup = Setup::new(&[Does::Has(posted)]).await;
-    let head = setup.objects.head(&NAME, at(9).with_offset(2)).await.unwrap();
+    let head = setup.objects.head(&NAME, metadata(at(9).with_offset(2))).await.unwrap();
     assert_eq!((head.timestamp, head.data_timestamp), (at(9).with_offset(2), at(4)));
     assert!(head.headers.contains(&("x-object-meta-color".to_owned(), b"blue".to_vec())));
-    let newer = setup.objects.head(&NAME, at(9).with_offset(3)).await.unwrap_err();
+    let newer = setup.objects.head(&NAME, metadata(at(9).with_offset(3))).await.unwrap_err();
     assert_eq!(newer.as_str(), "local_stale");
+}
+
+#[tokio::test]
+async fn a_post_makes_old_content_no_newer() {
+    let posted = |written: u32| {
+        let times = [
+            ("X-Timestamp", time(9)),
+            ("X-Backend-Timestamp", time(9)),
+            ("X-Backend-Data-Timestamp", time(written)),
+        ];
+        let headers: Vec<(&str, &str)> = times.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Does::Has(stored(&headers, b"content"))
+    };
+    let wanted = AtLeast { data: at(6), metadata: at(9) };
+    let setup = Setup::new(&[posted(4), posted(6), missing()]).await;
+    assert_eq!(setup.objects.head(&NAME, wanted).await.unwrap().data_timestamp, at(6));
+    assert_eq!(setup.objects.open(&NAME, wanted).await.unwrap().head.data_timestamp, at(6));
+    let setup = Setup::new(&[posted(4), missing(), missing()]).await;
+    assert_eq!(setup.objects.open(&NAME, wanted).await.unwrap_err().as_str(), "local_stale");
 }
 
 #[tokio::test]
@@ -224,7 +252,7 @@ async fn a_truncated_body_is_an_error_and_never_a_short_object() {
     let mut answer = stored(&[("X-Timestamp", &time(9)), ("Content-Length", "100")], b"");
     answer.extend(b"only this");
     let setup = Setup::new(&[Does::BreaksOff(answer)]).await;
-    let object = setup.objects.open(&NAME, at(9)).await.unwrap();
+    let object = setup.objects.open(&NAME, metadata(at(9))).await.unwrap();
     assert_eq!(object.head.length, 100);
     assert!(read(object).await.is_err());
 }
@@ -241,16 +269,16 @@ async fn what_an_object_is_shows_in_its_headers() {
     ];
     for (name, value, kind) in table {
         let setup = Setup::new(&[Does::Has(stored(&[("X-Timestamp", &time(9)), (name, value)], b"x"))]).await;
-        assert_eq!(setup.objects.head(&NAME, at(1)).await.unwrap().kind, kind, "{name}: {value}");
+        assert_eq!(setup.objects.head(&NAME, metadata(at(1))).await.unwrap().kind, kind, "{name}: {value}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_did_not_answer_is_asked_last_for_a_while() {
     let setup = Setup::new(&[Does::Has(replica(9)), Does::Has(replica(9)), Does::Hangs]).await;
-    setup.objects.head(&NAME, at(9)).await.unwrap();
+    setup.objects.head(&NAME, metadata(at(9))).await.unwrap();
     assert_eq!(setup.asked(), [1, 0, 1]);
-    setup.objects.head(&NAME, at(9)).await.unwrap();
+    setup.objects.head(&NAME, metadata(at(9))).await.unwrap();
     assert_eq!(setup.asked(), [2, 0, 1]);
 }
 
@@ -366,7 +394,7 @@ async fn what_object_servers_cannot_give_comes_through_the_proxy() {
     for (name, does) in [(NAME, encrypted(9)), (EC, fragment(9))] {
         let setup = Setup::with_proxy(&[does], Some(&proxy)).await;
         // The proxy does not tell offsets.
-        let object = setup.objects.open(&name, at(9)).await.unwrap();
+        let object = setup.objects.open(&name, metadata(at(9))).await.unwrap();
         assert_eq!(object.head.etag, "clear");
         assert_eq!(read(object).await.unwrap(), b"in the clear");
     }
@@ -380,14 +408,14 @@ async fn what_object_servers_cannot_give_comes_through_the_proxy() {
     assert!(seen.iter().all(|seen| seen.header("X-Cloud-Sync-Shunt-Bypass") == Some("true")), "{seen:?}");
 
     let setup = Setup::with_proxy(&[encrypted(9)], Some(&proxy)).await;
-    assert_eq!(setup.objects.head(&NAME, at(9)).await.unwrap().etag, "clear");
+    assert_eq!(setup.objects.head(&NAME, metadata(at(9))).await.unwrap().etag, "clear");
     assert_eq!(proxy.seen()[2].method(), "HEAD");
 }
 
 #[tokio::test]
 async fn the_headers_of_a_fragment_tell_the_whole() {
     let setup = Setup::new(&[fragment(9)]).await;
-    let head = setup.objects.head(&EC, at(9)).await.unwrap();
+    let head = setup.objects.head(&EC, metadata(at(9))).await.unwrap();
     assert_eq!((head.etag.as_str(), head.length), ("whole", 1000));
     assert_eq!(setup.objects.newest(&EC).await.unwrap().found.unwrap().length, 1000);
 }
@@ -396,7 +424,7 @@ async fn the_headers_of_a_fragment_tell_the_whole() {
 async fn without_a_proxy_it_is_said_what_is_missing() {
     for (name, does, what) in [(NAME, encrypted(9), "encrypted"), (EC, fragment(9), "erasure-coded")] {
         let setup = Setup::new(&[does]).await;
-        let error = setup.objects.open(&name, at(9)).await.unwrap_err();
+        let error = setup.objects.open(&name, metadata(at(9))).await.unwrap_err();
         assert_eq!(error.as_str(), "needs_proxy");
         let text = error.to_string();
         assert!(text.contains(what) && text.contains("internal_url"), "{text}");
@@ -407,12 +435,12 @@ async fn without_a_proxy_it_is_said_what_is_missing() {
 async fn a_proxy_that_is_behind_is_asked_for_the_newest() {
     let catching_up = proxy(|seen| if seen.header("X-Newest").is_some() { clear(9) } else { clear(3) }).await;
     let setup = Setup::with_proxy(&[encrypted(9)], Some(&catching_up)).await;
-    let object = setup.objects.open(&NAME, at(9)).await.unwrap();
+    let object = setup.objects.open(&NAME, metadata(at(9))).await.unwrap();
     assert_eq!(object.head.timestamp, at(9));
 
     let behind = proxy(|_| clear(3)).await;
     let setup = Setup::with_proxy(&[encrypted(9)], Some(&behind)).await;
-    let error = setup.objects.open(&NAME, at(9)).await.unwrap_err();
+    let error = setup.objects.open(&NAME, metadata(at(9))).await.unwrap_err();
     assert!(matches!(error, LocalError::Stale { newest } if newest == at(3)), "{error}");
     assert_eq!(behind.seen().len(), 2);
 }
@@ -433,7 +461,7 @@ async fn a_proxy_that_does_not_decrypt_is_not_believed() {
     for answer in [same_etag(true), same_etag(false), no_metadata] {
         let proxy = proxy(move |_| answer.clone()).await;
         let setup = Setup::with_proxy(&[encrypted(9)], Some(&proxy)).await;
-        let error = setup.objects.open(&NAME, at(9)).await.unwrap_err();
+        let error = setup.objects.open(&NAME, metadata(at(9))).await.unwrap_err();
         assert_eq!(error.as_str(), "needs_proxy", "{error}");
         assert!(error.to_string().contains("does not decrypt"), "{error}");
     }
@@ -450,7 +478,7 @@ async fn a_proxy_that_refuses_or_fails_has_its_reason() {
     for (status, reason) in table {
         let proxy = proxy(move |_| wire(status, &[], b"<html/>")).await;
         let setup = Setup::with_proxy(&[fragment(9)], Some(&proxy)).await;
-        assert_eq!(setup.objects.open(&EC, at(9)).await.unwrap_err().as_str(), reason, "{status}");
+        assert_eq!(setup.objects.open(&EC, metadata(at(9))).await.unwrap_err().as_str(), reason, "{status}");
     }
 }
 

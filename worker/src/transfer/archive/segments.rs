@@ -14,7 +14,7 @@ use super::{CarriedLarge, CarriedSegment, Removable, expect_same, removable, van
 use crate::failpoint;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
-use crate::swift::local_objects::{LocalError, LocalHead, LocalKind, ObjectName};
+use crate::swift::local_objects::{AtLeast, LocalError, LocalHead, LocalKind, ObjectName};
 use crate::transfer::{Route, Transfer, Trouble, object_name};
 
 /// Segments removed at a time: each is a few small requests to object servers, which have others to serve.
@@ -254,8 +254,11 @@ impl Transfer {
             };
         };
         // Past a proxy that encrypts, ETags are those of ciphertext.
-        let head =
-            if found.is_encrypted() { self.local.head(&name, found.timestamp).await? } else { found.clone() };
+        let head = if found.is_encrypted() {
+            self.local.head(&name, AtLeast::from(found)).await?
+        } else {
+            found.clone()
+        };
         if !head.etag.eq_ignore_ascii_case(&segment.etag) {
             return Ok(false);
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
-use swift_s3_policy::Timestamp;
 use swift_s3_policy::large_object::manifest::Nested;
 use swift_s3_policy::large_object::{
     Entry, MAX_DEPTH, Manifest, ManifestError, ObjectEntry, dlo_source, listing_etag,
@@ -14,7 +13,7 @@ use swift_s3_policy::large_object::{
 use super::{Route, Transfer, Trouble, X_OBJECT_MANIFEST};
 use crate::hashing_body::HashingBody;
 use crate::reason::{Failure, Reason};
-use crate::swift::local_objects::{LocalError, LocalHead, LocalKind, LocalObject, ObjectName};
+use crate::swift::local_objects::{AtLeast, LocalError, LocalHead, LocalKind, LocalObject, ObjectName};
 use crate::transfer::archive::refuse_archived_home;
 use crate::transfer::{content_md5, describe};
 
@@ -68,7 +67,7 @@ impl Transfer {
     ) -> Result<LocalObject, Trouble> {
         let policy_index = self.segment_policy(account, &entry.container).await?;
         let name = segment_name(account, entry, policy_index);
-        self.local.open(&name, Timestamp::default()).await.map_err(|error| of_segment(entry, error.into()))
+        self.local.open(&name, AtLeast::default()).await.map_err(|error| of_segment(entry, error.into()))
     }
 
     /// Opens a plain segment that must be the one that its manifest names.
@@ -107,7 +106,7 @@ impl Transfer {
             index => index?,
         };
         let name = segment_name(&route.account, entry, policy_index);
-        match self.local.head(&name, Timestamp::default()).await {
+        match self.local.head(&name, AtLeast::default()).await {
             Ok(head) => Ok(Some(head).filter(|head| head.etag.eq_ignore_ascii_case(&entry.etag))),
             Err(LocalError::Missing) => Ok(None),
             Err(error) => Err(of_segment(entry, error.into())),
