@@ -21,4 +21,4 @@ mod relay;
 pub use board::{Board, Role, Switch};
 pub(crate) use lead::new_number;
 pub use life::{Cluster, ClusterError, LeaderRecord, PeerTls, run};
-pub(crate) use relay::{CONNECTION_WINDOW, Relayed};
+pub(crate) use relay::Relayed;

@@ -22,7 +22,7 @@ use tonic_health::server::HealthReporter;
 use tower_layer::layer_fn;
 
 use crate::access::Access;
-use crate::cluster::{Board, CONNECTION_WINDOW, Role, Switch};
+use crate::cluster::{Board, Role, Switch};
 use crate::control::Control;
 use crate::gate::Gate;
 use crate::services::audit::Auditing;
@@ -40,6 +40,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(5);
 /// The same for one of several processes, where those that it leads end first.
 const LEADER_DRAIN: Duration = Duration::from_secs(7);
+/// What may lie unread of one call, and of all calls of one connection, where there are several processes: calls of many clients
+/// come in one connection then, and some that wait for the disk must not hold up the others.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// Nodes' last signs of life are written this often.
 const SAVE_NODES: Duration = Duration::from_secs(60);
 /// What is too old is removed this often.
@@ -121,7 +125,7 @@ pub async fn serve_any(
     let router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        // Calls of many clients come in one connection, and one that is not read on must not hold the others.
+        .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .layer(layer_fn(move |inner| {
             let switch = Switch::new(inner, board.clone());

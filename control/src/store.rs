@@ -17,6 +17,7 @@ use mirror::Mirror;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+mod directories;
 pub mod mirror;
 mod parked;
 mod reader;
@@ -24,13 +25,14 @@ mod records;
 mod schema;
 mod writer;
 
+pub use directories::{CopyDirectory, DataDirectory, IdleDirectory};
 pub use parked::{FailureFilter, FailurePage, FailurePosition};
 pub use reader::Reader;
 pub use records::{
     KnownFeed, NewRevision, NodeRecord, Prune, Pruned, RevisionRecord, StaleFeed, StoredSwitch, SwitchChange,
     Switched, switches_for_nodes,
 };
-pub use schema::{CopyDirectory, DataDirectory, IdleDirectory, OpenError, backup, upgrade};
+pub use schema::{OpenError, backup, upgrade};
 pub use writer::MAX_PARKED_PER_FEED;
 
 use swift_s3_proto::v1::FeedProgress;

@@ -269,18 +269,26 @@ impl Life {
                 }
             }
             Change::Events(events) => {
+                // A campaign may have told of a later leader already.
                 for event in events {
+                    let known = self.leader.as_ref().map_or(0, |(created, _)| *created);
                     match event {
-                        KeyEvent::Put(entry) if entry.key == key => self.follow(&entry),
-                        KeyEvent::Deleted(deleted, _) if deleted == key => self.leave(),
+                        KeyEvent::Put(entry) if entry.key == key && entry.created > known => {
+                            self.follow(&entry);
+                        }
+                        KeyEvent::Deleted(deleted, revision) if deleted == key && revision > known => {
+                            self.leave();
+                        }
                         KeyEvent::Put(_) | KeyEvent::Deleted(..) => {}
                     }
                 }
             }
             // Whoever leads, leads on: it knows itself when it must not.
-            Change::Lost(error) => {
-                tracing::warn!(%error, "lost sight of who leads; calls go to the last leader")
+            Change::Lost(error) if !self.is_lost => {
+                self.is_lost = true;
+                tracing::warn!(%error, "lost sight of who leads; calls go to the last leader");
             }
+            Change::Lost(_) => {}
         }
     }
 

@@ -33,8 +33,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a slow client lets lie here of one answer.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// All answers share one connection. It must never fill because some clients are slow: others would wait for them. This is
-/// the largest that HTTP/2 knows; what lies here is bounded by the streams.
-pub(crate) const CONNECTION_WINDOW: u32 = i32::MAX.unsigned_abs();
+/// the largest that HTTP/2 knows; what lies here is bounded by the streams, and comes from a control process.
+const CONNECTION_WINDOW: u32 = i32::MAX.unsigned_abs();
 
 /// What a relayed call says about itself.
 #[derive(Clone)]
