@@ -12,7 +12,8 @@ async fn guarded(password: &str) -> Result<EtcdFleet> {
         ..EtcdOptions::single()
     };
     let fleet = fleet_on(options, LEASE).await?;
-    fleet.etcd.add_user("workers", PASSWORD, fleet.prefix()).await?;
+    let prefix = format!("{}workers/", fleet.prefix());
+    fleet.etcd.add_user("workers", PASSWORD, &prefix).await?;
     let file = fleet.site.directory().path().join("etcd-password");
     std::fs::write(&file, format!("{password}\n"))?;
     let (certificate, key) = fleet.etcd.client_certificate_files()?;
@@ -55,7 +56,7 @@ async fn workers_log_in_with_a_role_for_their_prefix_only_and_go_on_when_it_is_t
         put(&fleet, container, &names).await?;
     }
     wait_equal(&fleet).await?;
-    fleet.etcd.revoke("workers", fleet.prefix()).await?;
+    fleet.etcd.revoke("workers", &format!("{}workers/", fleet.prefix())).await?;
     for container in CONTAINERS {
         let names: Vec<String> = (0..10).map(|number| format!("p{number}")).collect();
         put(&fleet, container, &names).await?;
