@@ -29,7 +29,7 @@ class Here(replicator.ContainerReplicator):
 
     def __init__(self, devices):
         db_replicator.ring.Ring = lambda *args, **more: SimpleNamespace()
-        super().__init__({'devices': devices, 'mount_check': 'false', 'per_diff': '3', 'max_diffs': '4',
+        super().__init__({'devices': devices, 'mount_check': 'false', 'per_diff': '3', 'max_diffs': '4', 'node_timeout': '60',
                           'rsync_module': 'r', 'recon_cache_path': devices})
         self.rpc = replicator.ContainerReplicatorRpc(devices, DATADIR, ContainerBroker, mount_check=False)
         self.devices, self.rsyncs = devices, []
@@ -49,6 +49,8 @@ class Here(replicator.ContainerReplicator):
 
     def _rsync_db(self, broker, device, http, local_id, **more):
         before = (local_id, max([row[0] for row in rows_of(broker)] or [0]))
+        # Swift's own limit is 0.5 ms for a row.
+        more['replicate_timeout'] = 60
         done = super()._rsync_db(broker, device, http, local_id, **more)
         self.rsyncs.append((device['device'], more.get('replicate_method', 'complete_rsync')) + before)
         return done

