@@ -86,7 +86,13 @@ impl Copy {
     /// Reads a request; `None` when it copies nothing, or when Swift would refuse it.
     #[must_use]
     pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Self> {
-        if !matches!(method.as_str(), "COPY" | "PUT") {
+        // Most requests end here, before their path is read.
+        let named_in = match method.as_str() {
+            "COPY" => &DESTINATION,
+            "PUT" => &X_COPY_FROM,
+            _ => return None,
+        };
+        if !headers.contains_key(named_in) {
             return None;
         }
         let Target::Object { account, container, object } = Target::of(uri.path()) else { return None };
@@ -174,7 +180,15 @@ pub async fn answer(
     }
 }
 
-/// Whether Swift itself tells the client that there is no source.
+/// Whether Swift itself tells the client that there is no source of the copy. `None` when it cannot be asked.
+pub async fn is_source_missing(
+    swift: &dyn ClientSwift,
+    copy: &Copy,
+    client: &request::Parts,
+) -> Option<bool> {
+    is_missing(swift, &path(&copy.account, &copy.container, &copy.object), client).await
+}
+
 async fn is_missing(swift: &dyn ClientSwift, path: &str, client: &request::Parts) -> Option<bool> {
     let mut request = request_like(client, Method::HEAD, path)?;
     *request.headers_mut() = client.headers.clone();

@@ -63,10 +63,14 @@ impl Proxy {
         if !is_for_swift || self.context.policies.current().is_empty() {
             return self.pass(request).await;
         }
-        if let Some(copy) = Copy::of(request.method(), request.uri(), request.headers())
-            && let Found::Merged(route) = self.context.policies.find(&copy.account, &copy.container)
-        {
-            return self.copy(self.at_home(request), route, copy).await;
+        if let Some(copy) = Copy::of(request.method(), request.uri(), request.headers()) {
+            match self.context.policies.find(&copy.account, &copy.container) {
+                Found::Merged(route) => return self.copy(self.at_home(request), route, copy).await,
+                Found::Broken(_, reason) => {
+                    return self.copy_of_broken(self.at_home(request), &copy, &reason).await;
+                }
+                Found::Nothing => {}
+            }
         }
         let target = Target::of(request.uri().path());
         let Some((account, container)) = target.container() else { return self.pass(request).await };

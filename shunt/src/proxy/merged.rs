@@ -72,6 +72,34 @@ impl Proxy {
         answer
     }
 
+    /// A request that copies an object of a merged container whose remote cannot be used: a source that Swift does not have is not known to be gone.
+    pub(super) async fn copy_of_broken(
+        &self,
+        request: Request<Incoming>,
+        copy: &Copy,
+        reason: &str,
+    ) -> Response {
+        let (parts, content) = request.into_parts();
+        let local = match self.forward(Request::from_parts(parts.clone(), content)).await {
+            Ok(local) => local,
+            Err(error) => unanswered(&error),
+        };
+        if local.status() != StatusCode::NOT_FOUND || wants_only_swift(parts.uri.query()) {
+            self.context.metrics.answered(DOOR, "pass", local.status());
+            return local;
+        }
+        let local = in_memory(local).await;
+        // Where the source is there, it is the container of the copy that is not.
+        let answer = if copy::is_source_missing(self, copy, &parts).await == Some(false) {
+            local
+        } else {
+            tracing::warn!(reason, "the remote of a merged container cannot be used");
+            unusable()
+        };
+        self.context.metrics.answered(DOOR, "pass", answer.status());
+        answer
+    }
+
     /// A wish to have an object brought out of its archive.
     async fn thaw(&self, request: Request<Incoming>, route: Arc<Route>, object: String) -> Response {
         let (parts, _) = request.into_parts();
