@@ -133,7 +133,9 @@ impl EtcdSettings {
 
 /// Whether the address has TLS, and whether it is on this machine.
 fn check_url(url: &str) -> Result<(bool, bool), SettingsError> {
-    let wrong = || SettingsError::Url(url.to_owned());
+    // Who writes a password into an address must not find it in a log.
+    let shown = url.rsplit_once('@').map_or(url, |(_, host)| host);
+    let wrong = || SettingsError::Url(shown.to_owned());
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let is_tls = match uri.scheme_str() {
         Some("https") => true,

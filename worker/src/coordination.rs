@@ -129,6 +129,12 @@ impl View {
         }
     }
 
+    /// True when both leave the same names to this worker, under the same regime.
+    pub(crate) fn owns_the_same(&self, other: &Self) -> bool {
+        let serial = |view: &Self| view.regime.as_ref().map(|regime| regime.serial);
+        serial(self) == serial(other) && self.own == other.own
+    }
+
     /// How many shares this worker owns in explicit mode.
     #[must_use]
     pub fn shares(&self) -> usize {

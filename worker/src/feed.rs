@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
+use swift_s3_etcd::EtcdError;
 use swift_s3_policy::{Mapping, Timestamp};
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -142,6 +143,8 @@ pub struct Feed {
     wake: Notify,
     dirty: AtomicBool,
     retired: AtomicBool,
+    /// Cancelled when other shares are this worker's from now on.
+    gives_way: CancellationToken,
     /// The database as it was when the last pass began to read.
     seen: std::sync::Mutex<Option<FileStamp>>,
     /// The container's headers that the remote is known to have.
@@ -224,6 +227,13 @@ impl Carried {
     }
 }
 
+/// Why a feed could not begin.
+#[derive(Debug)]
+enum StartError {
+    Database(DbError),
+    Records(EtcdError),
+}
+
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PassEnd {
@@ -261,6 +271,7 @@ impl Feed {
             wake: Notify::new(),
             dirty: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            gives_way: CancellationToken::new(),
             seen: std::sync::Mutex::default(),
             headers_carried: std::sync::Mutex::default(),
         }
@@ -287,6 +298,12 @@ impl Feed {
         self.retired.store(true, Ordering::Release);
     }
 
+    /// The same, but soon: what is not finished shortly is abandoned, and read again by whoever handles it next.
+    pub fn give_way(&self) {
+        self.retire();
+        self.gives_way.cancel();
+    }
+
     fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
@@ -308,6 +325,9 @@ impl Feed {
     /// Walks what is new. See [`pass`].
     pub async fn run(&self, shared: &Shared, settings: &PassSettings, stop: &CancellationToken) -> PassEnd {
         let mut guard = self.state.lock().await;
+        if self.is_retired() || !self.regime.is_valid() {
+            return PassEnd { more: true, ..PassEnd::default() };
+        }
         self.dirty.store(false, Ordering::Release);
         let flushed = self.flush_pending(&shared.container_servers).await;
         let info = match self.read(|database| database.info()).await {
@@ -322,7 +342,11 @@ impl Feed {
             if let Some(replaced) = guard.take() {
                 self.memory.forget(self.name(&replaced.database)).await;
             }
-            *guard = Some(self.start(&info, settings).await);
+            let started = self.start(&info, settings).await;
+            match started {
+                Ok(state) => *guard = Some(state),
+                Err(trouble) => return self.records_trouble(trouble),
+            }
         }
         // Known even if nothing is to be done now, so that it can be told how far behind this is.
         if let Some(state) = guard.as_ref() {
@@ -339,7 +363,8 @@ impl Feed {
         self.note_seen();
         // Taken out for the walk: after a panic in it, the next one starts from what was saved.
         let Some(mut state) = guard.take() else { return PassEnd::default() };
-        let must_save = self.obey(&mut state, &info, before, settings);
+        let must_save = self.obey(&mut state, &info, before, settings)
+            || std::mem::take(&mut state.shares.has_handed_over);
         state.keep_lanes_current(&self.route.mapping, self.waits(settings));
         let headers_owed_until = self.carry_container_headers(&info).await;
         let mut end = pass::Pass::new(self, &mut state, shared, settings, &info, must_save).drive(stop).await;
@@ -417,7 +442,15 @@ impl Feed {
         }
     }
 
-    async fn start(&self, info: &ContainerInfo, settings: &PassSettings) -> State {
+    async fn start(&self, info: &ContainerInfo, settings: &PassSettings) -> Result<State, StartError> {
+        let mut shares = shares::Shares::default();
+        self.read_shares(&mut shares).await.map_err(StartError::Records)?;
+        // Read after the records, whose marks are true of rows that are there by now.
+        let fresh = match &self.records {
+            Some(_) => self.read(|database| database.info()).await.map_err(StartError::Database)?,
+            None => info.clone(),
+        };
+        let info = if fresh.id == info.id { fresh } else { info.clone() };
         let mapping = &*self.route.mapping;
         let (own, nodes) = (&self.source.own, self.source.place.nodes);
         let lanes = lanes(mapping, self.waits(settings), nodes, false);
@@ -426,11 +459,22 @@ impl Feed {
         let apart = saved.as_ref().is_some_and(|saved| {
             saved.is_split() || saved.valve.as_ref().is_some_and(|valve| valve.held().is_some())
         });
-        let mut shares = shares::Shares::default();
-        self.read_shares(&mut shares).await;
-        let mut state = self.start_from(info, settings, saved, apart, shares);
+        let mut state = self.start_from(&info, settings, saved, apart, shares);
         self.hand_over(&mut state);
-        state
+        Ok(state)
+    }
+
+    /// What a former owner left is not known: beginning without it would lose what it had set aside.
+    fn records_trouble(&self, trouble: StartError) -> PassEnd {
+        match trouble {
+            StartError::Database(error) => self.database_trouble(&error),
+            StartError::Records(error) => {
+                tracing::warn!(account = %self.source.account, container = %self.source.container, %error,
+                    "could not read how far the last owner was; trying again");
+                let again_at = Some(now().plus(Duration::from_secs(1)));
+                PassEnd { again_at, broken: true, ..PassEnd::default() }
+            }
+        }
     }
 
     fn start_from(
@@ -455,7 +499,11 @@ impl Feed {
         let told = lanes.iter().map(|lane| lane.rows).zip(starts.iter().cloned());
         let told = told.filter(|(_, starts)| !starts.is_empty()).collect();
         let parked = saved.as_ref().map(|saved| saved.parked.clone()).unwrap_or_default();
-        let valve = saved.as_ref().and_then(|saved| saved.valve.clone()).unwrap_or_default();
+        let mut valve = saved.as_ref().and_then(|saved| saved.valve.clone()).unwrap_or_default();
+        if saved.as_ref().is_some_and(|saved| saved.replicas != *own) {
+            // Which rows were counted depends on whose they were.
+            valve.count_anew();
+        }
         // Without a cursor nothing is known of any row; with one, of those that may have been under way when it was saved.
         let fresh_after = match &saved {
             // Another node may have handled whatever is there by now.

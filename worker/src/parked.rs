@@ -170,8 +170,9 @@ impl Parked {
         );
     }
 
-    /// Takes over what another node had set aside, beyond all limits: nobody else has it any more. What is newer here stays.
-    pub fn inherit(&mut self, entries: &BTreeMap<String, Entry>) {
+    /// Takes over what another node had set aside, beyond all limits: nobody else has it any more. What is newer here stays. True when there was something.
+    pub fn inherit(&mut self, entries: &BTreeMap<String, Entry>) -> bool {
+        let mut is_changed = false;
         for (name, entry) in entries {
             let Ok(timestamp) = entry.timestamp.parse::<Timestamp>() else { continue };
             let known = self.rows.get(name).and_then(|row| row.timestamp.parse::<Timestamp>().ok());
@@ -193,7 +194,9 @@ impl Parked {
                     policy_index: entry.policy,
                 },
             );
+            is_changed = true;
         }
+        is_changed
     }
 
     /// Takes a name out: it is done, or a newer row of it is.

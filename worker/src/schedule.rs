@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Place};
 use crate::control::{ControlMemory, Link};
-use crate::coordination::Coordination;
+use crate::coordination::records::RecordName;
+use crate::coordination::{Coordination, View};
 use crate::discover::{Discovered, Discovery, Found};
 use crate::feed::{Feed, PassEnd, PassSettings, Shared, now};
 use crate::memory::{FeedName, Memory};
@@ -91,6 +92,8 @@ pub struct Scheduler {
     coordination: Coordination,
     /// The serial of the regime that routes were made for.
     regime: Option<u64>,
+    /// What feeds were last brought in line with.
+    view: Arc<View>,
     watcher: Option<Watcher>,
     entries: HashMap<FeedKey, Entry>,
     by_folder: HashMap<PathBuf, Vec<FeedKey>>,
@@ -112,6 +115,8 @@ pub struct Scheduler {
     switches: HashMap<String, Switch>,
     /// Feeds that are not followed any more; those that no mapping asks for are forgotten by the control plane too.
     past: Vec<FeedName>,
+    /// The same, with the names of their records in etcd.
+    past_records: Vec<(FeedName, RecordName)>,
     once_failed: bool,
 }
 
@@ -173,6 +178,7 @@ impl Scheduler {
             cluster_gate: Arc::new(RateGate::new(Rates::default())),
             worker_count: parts.worker_count.max(1),
             discovery: parts.discovery,
+            view: parts.coordination.view(),
             coordination: parts.coordination,
             regime: None,
             watcher,
@@ -193,6 +199,7 @@ impl Scheduler {
             is_complete: parts.is_complete,
             switches: parts.switches,
             past: Vec::new(),
+            past_records: Vec::new(),
             once_failed: false,
         };
         scheduler.keep_switches_current();
@@ -271,7 +278,9 @@ impl Scheduler {
                 () = sleep_until(next_due), if next_due.is_some() => self.start_due(),
                 () = sleep_until(self.sweeping.due()) => self.sweep(),
                 // Shares come and go: feeds are brought in line with them by a look at everything.
-                () = self.coordination.changed() => poll.reset_immediately(),
+                () = self.coordination.changed() => if self.is_other_view() {
+                    poll.reset_immediately();
+                },
                 Some((key, end)) = self.ends.1.recv() => if self.ended(&key, end) {
                     // Its place may be for a feed with other credentials or another position in the ring.
                     poll.reset_immediately();
@@ -425,7 +434,6 @@ impl Scheduler {
         entry.running = false;
         if entry.retired {
             self.remove(key);
-            self.tell_what_is_in_use();
             return true;
         }
         if entry.feed.mapping.is_paused() {

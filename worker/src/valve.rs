@@ -81,6 +81,11 @@ impl Valve {
         rowid <= self.released_up_to.max(if share == Share::Own { own } else { others })
     }
 
+    /// Forgets which rows were counted: those that are read again count again.
+    pub fn count_anew(&mut self) {
+        self.counted_up_to = [0, 0];
+    }
+
     /// Holds what was held elsewhere.
     pub fn hold(&mut self, held: Held) {
         self.held.get_or_insert(held);

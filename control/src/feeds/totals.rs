@@ -161,7 +161,10 @@ impl Builder {
             _ => Some(u64::MAX),
         };
         // What a silent node handled is known only if live ones have taken it over: each database has an owner for each share then.
-        let is_taken_over = self.silent == 0 || self.shares >= self.live.saturating_add(self.silent);
+        // Shards of one container are several databases, of which this cannot be told.
+        let is_one_database = self.node_ids.len() == self.live as usize;
+        let is_taken_over =
+            self.silent == 0 || (is_one_database && self.shares >= self.live.saturating_add(self.silent));
         let (held_since_ms, held_because) =
             self.held.map_or((None, String::new()), |(at, why)| (Some(at), why));
         ContainerTotal {

@@ -25,7 +25,10 @@ async fn only_those_who_may_read_the_container_get_what_is_archived() -> Result<
         user(&account, "nobody", ""),
         user(&stranger, "owner", ".admin"),
     ];
-    let proxy = site.cluster.start_client_proxy(&ClientProxyOptions { users, ..ClientProxyOptions::default() }).await?;
+    let proxy = site
+        .cluster
+        .start_client_proxy(&ClientProxyOptions { users, ..ClientProxyOptions::default() })
+        .await?;
     for container in ["c", "other"] {
         site.swift.put_container(container).await?;
     }

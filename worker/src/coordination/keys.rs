@@ -22,7 +22,7 @@ const MAX_VALUE: usize = 4_096;
 pub(super) struct Holder {
     /// The worker.
     pub(super) node: String,
-    /// One run of it.
+    /// One lease of it.
     pub(super) instance: String,
     /// It works by the implicit rules.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -78,9 +78,14 @@ pub(super) fn takeover(at_ms: u64, node: &str, number: u64) -> String {
     format!("{TAKEOVERS}{at_ms:013}-{}-{number}", escaped(node))
 }
 
+/// Where the records of a container are, whatever its number of replicas; ends with a slash.
+pub(super) fn all_records(identity: &str, account: &str, container: &str) -> String {
+    format!("{RECORDS}{}/{}/{}/", escaped(identity), escaped(account), escaped(container))
+}
+
 /// Where the records of a container's shares are; ends with a slash.
 pub(super) fn records(identity: &str, account: &str, container: &str, nodes: u32) -> String {
-    format!("{RECORDS}{}/{}/{}/{nodes}/", escaped(identity), escaped(account), escaped(container))
+    format!("{}{nodes}/", all_records(identity, account, container))
 }
 
 /// Letters, digits and a few marks stay; everything else becomes `%` and two digits.

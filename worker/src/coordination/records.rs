@@ -68,6 +68,16 @@ impl Records {
         Ok(found.entries.into_iter().filter_map(|entry| Some((index(&entry)?, entry.value))).collect())
     }
 
+    /// Removes what was told of a container for a mapping that is no more.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub async fn forget(&self, name: &RecordName) -> Result<(), EtcdError> {
+        let folder = keys::all_records(&name.identity, &name.account, &name.container);
+        self.etcd.delete(&self.etcd.key(&folder), true).await?;
+        Ok(())
+    }
+
     /// Writes a record. False: the share is not owned any more.
     ///
     /// # Errors

@@ -81,8 +81,7 @@ impl Session {
         log: Arc<Log>,
         stop: CancellationToken,
     ) -> Self {
-        let instance = format!("{:032x}", rand::random::<u128>());
-        let me = Holder { node: node.to_owned(), instance, implicit: false };
+        let me = Holder { node: node.to_owned(), instance: String::new(), implicit: false };
         Self { etcd, me, publish, wish, log, stop, serial: 0 }
     }
 
@@ -120,6 +119,8 @@ impl Session {
 
     /// Serves a lease until it is lost, or the process stops.
     async fn serve(&mut self, lease: &Lease) -> Ended {
+        // What an earlier lease holds goes with it, and is not ours under this one.
+        self.me.instance = format!("{:032x}", rand::random::<u128>());
         let mut serving = Serving {
             lease: lease.id(),
             term: lease.term().clone(),
@@ -180,6 +181,11 @@ impl Session {
         let holder = Holder { implicit: !wish.is_explicit, ..self.me.clone() };
         for device in &wish.devices {
             if serving.homes.get(device) == Some(&holder) {
+                continue;
+            }
+            if let Some(other) = serving.homes.get(device).filter(|known| known.node != self.me.node) {
+                // After a change of names it goes with its lease; otherwise two workers hold one disk.
+                tracing::warn!(device = %device.0, node = %other.node, "another worker has announced this device; waiting until it is gone");
                 continue;
             }
             let key = self.etcd.key(&keys::home(device));

@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{Feed, PassEnd, PassSettings, Shared, State, WINDOW, now, seconds};
+use crate::coordination::Mode;
 use crate::lane::{RowKey, Rows, Share, Verdict, judge};
 use crate::large::lane::{Lane, MAX_APART};
 use crate::parked::{FailedRow, ParkedRow};
@@ -47,6 +48,8 @@ const VERIFICATION_BATCHES: u32 = 4;
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
 /// A check of the bucket that takes longer has failed.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
+/// When shares change hands, transfers in flight get this long to finish.
+const HAND_OVER: Duration = Duration::from_secs(5);
 /// On shutdown, transfers in flight get this long to finish before they are abandoned.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
@@ -182,6 +185,7 @@ impl<'a> Pass<'a> {
         let mut reporting = tokio::time::interval_at(self.started + REPORT_EVERY, REPORT_EVERY);
         let mut last_wake = self.started;
         let mut grace_ends: Option<Instant> = None;
+        let mut way_given: Option<Instant> = None;
         loop {
             if self.halt.is_none() {
                 tokio::select! {
@@ -214,14 +218,27 @@ impl<'a> Pass<'a> {
                     self.open_lanes();
                 }
                 () = self.feed.regime.over() => {
-                    self.withdraw().await;
+                    self.withdraw("shares were lost: abandoning what is in flight; it is looked at again").await;
                     break;
+                }
+                () = tokio::time::sleep_until(way_given.unwrap_or(far_future)), if way_given.is_some() => {
+                    self.withdraw("other shares are ours from now on: abandoning what takes long; it is read again").await;
+                    break;
+                }
+                () = self.feed.gives_way.cancelled(), if way_given.is_none() => {
+                    self.halt.get_or_insert(Halt::Yield);
+                    way_given = Some(Instant::now() + HAND_OVER);
                 }
                 () = stop.cancelled(), if grace_ends.is_none() => {
                     self.halt = Some(Halt::Stopping);
                     grace_ends = Some(Instant::now() + GRACE);
                 }
                 () = tokio::time::sleep_until(grace_ends.unwrap_or(far_future)), if grace_ends.is_some() => {
+                    if self.feed.regime.mode == Mode::Explicit {
+                        // Others begin as soon as this worker has left.
+                        self.withdraw("abandoning transfers that did not finish in time; they are repeated after the next start").await;
+                        break;
+                    }
                     tracing::warn!(container = %self.feed.route.container, transfers = self.tasks.len(),
                         "abandoning transfers that did not finish in time; they are repeated after the next start");
                     self.tasks.shutdown().await;
@@ -261,7 +278,7 @@ impl<'a> Pass<'a> {
         }
         self.save().await;
         // Whoever owns them next begins where this ends.
-        let is_last = self.halt == Some(Halt::Stopping) || self.feed.is_retired();
+        let is_last = matches!(self.halt, Some(Halt::Stopping | Halt::Withdrawn)) || self.feed.is_retired();
         let untold_until = self.tell_shares(is_last).await;
         if self.tally.rows > 0 {
             self.log_end();
@@ -439,6 +456,7 @@ impl<'a> Pass<'a> {
         if parked.is_some_and(|parked| parked.is_settled_by(task.row.rowid, at)) {
             self.unpark(&task.row.name);
         }
+        self.look_again_if_not_owned(task, &done.outcome);
         if let Some(timestamp) = done.carried {
             self.state.carried.insert(&task.row.name, timestamp);
         }

@@ -26,6 +26,8 @@ pub(super) struct Shares {
     read_at: Option<Instant>,
     written_at: Option<Instant>,
     pairs: Pairs,
+    /// Rows were taken over that are not saved yet.
+    pub(super) has_handed_over: bool,
     /// When the feed began, the last to have owned some share of its own was another node.
     pub(super) is_taken_over: bool,
 }
@@ -81,26 +83,25 @@ impl State {
 }
 
 impl Feed {
-    /// Reads what the owners of the shares left. Nothing, if etcd does not answer: then more is looked at than needed.
-    pub(super) async fn read_shares(&self, shares: &mut Shares) {
-        let Some(records) = &self.records else { return };
+    /// Reads what the owners of the shares left.
+    ///
+    /// # Errors
+    /// When etcd does not answer; what was known stays.
+    pub(super) async fn read_shares(&self, shares: &mut Shares) -> Result<(), EtcdError> {
+        let Some(records) = &self.records else { return Ok(()) };
         shares.read_at = Some(Instant::now());
-        match records.load(&self.record_name(), PlaceId::of(&self.source.place)).await {
-            Ok(found) => {
-                let parse = |(index, bytes): (u32, Vec<u8>)| {
-                    let record = Record::parse(&bytes)?;
-                    let is_it = record.index == index && record.replicas == self.source.place.nodes;
-                    is_it.then_some((index, record))
-                };
-                shares.records = found.into_iter().filter_map(parse).collect();
-            }
-            Err(error) => {
-                tracing::debug!(container = %self.source.container, %error, "could not read records")
-            }
-        }
+        let found = records.load(&self.record_name(), PlaceId::of(&self.source.place)).await?;
+        let parse = |(index, bytes): (u32, Vec<u8>)| {
+            let record = Record::parse(&bytes)?;
+            let is_it = record.index == index && record.replicas == self.source.place.nodes;
+            is_it.then_some((index, record))
+        };
+        shares.records = found.into_iter().filter_map(parse).collect();
+        Ok(())
     }
 
-    fn record_name(&self) -> RecordName {
+    /// How its records are called.
+    pub(crate) fn record_name(&self) -> RecordName {
         RecordName {
             identity: self.identity.clone(),
             account: self.source.account.clone(),
@@ -149,7 +150,7 @@ impl Feed {
         state.shares.is_taken_over = state.shares.records.iter().any(is_anothers);
         for (index, record) in &state.shares.records {
             if self.source.own.contains(index) {
-                state.parked.inherit(&record.parked);
+                state.shares.has_handed_over |= state.parked.inherit(&record.parked);
             }
         }
     }
@@ -175,6 +176,7 @@ impl Feed {
             return Some(now().plus(again));
         }
         let name = self.record_name();
+        let mut is_told = true;
         for record in new {
             let Some(claim) = self.claim(record.index, lease) else { continue };
             let Ok(bytes) = record.to_json() else { continue };
@@ -185,6 +187,7 @@ impl Feed {
                 Ok(false) => tracing::debug!(container = %self.source.container, share = record.index,
                     "the share is not owned any more; its record stays as it is"),
                 Err(error) => {
+                    is_told = false;
                     tracing::debug!(container = %self.source.container, %error, "could not write a record");
                     break;
                 }
@@ -195,7 +198,7 @@ impl Feed {
         if let Some(lowest) = lowest.map(|lane| lane.progress.cursor()).min() {
             state.shares.pairs.forget_below(lowest);
         }
-        None
+        (!is_told).then(|| now().plus(WRITE_INTERVAL))
     }
 
     /// Records that say something else than the current ones.

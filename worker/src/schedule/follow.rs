@@ -18,6 +18,7 @@ impl Scheduler {
         let complete = discovered.listings.values().all(Option::is_some) && problems.is_empty();
         let mut unserved = BTreeMap::new();
         let view = self.coordination.view();
+        self.view = Arc::clone(&view);
         if self.regime != view.regime.as_ref().map(|regime| regime.serial) {
             // Stores send only with the permission of the regime that they were opened under.
             self.regime = view.regime.as_ref().map(|regime| regime.serial);
@@ -105,19 +106,9 @@ impl Scheduler {
         });
     }
 
-    /// Tells it which shares may be let go.
-    pub(super) fn tell_what_is_in_use(&self) {
-        if !self.coordination.is_shared() {
-            return;
-        }
-        let in_use = self.shares_in_use();
-        self.coordination.wish(|wish| {
-            let is_new = *wish.in_use != in_use;
-            if is_new {
-                wish.in_use = Arc::new(in_use);
-            }
-            is_new
-        });
+    /// True when feeds are to be brought in line with what is in force now.
+    pub(super) fn is_other_view(&self) -> bool {
+        !self.view.owns_the_same(&self.coordination.view())
     }
 
     fn shares_in_use(&self) -> HashSet<ShareId> {
@@ -162,6 +153,12 @@ impl Scheduler {
                 return Ok(Some(key));
             }
             if entry.running {
+                // A long transfer must not keep shares waiting: those that are let go, and those that have come.
+                let is_other_share =
+                    entry.feed.regime.serial != regime.serial || entry.feed.source.own != source.own;
+                if is_other_share && regime.mode == Mode::Explicit {
+                    entry.feed.give_way();
+                }
                 self.retire(&key);
                 // The next look puts the new one in its place, when the old pass has ended.
                 return Ok(Some(key));
@@ -262,6 +259,9 @@ impl Scheduler {
         if self.link.is_some() && !database.is_empty() && self.past.len() < MAX_PAST {
             self.past.push(entry.feed.name(&database));
             self.prune = true;
+        }
+        if self.coordination.is_shared() && self.past_records.len() < MAX_PAST {
+            self.past_records.push((entry.feed.name(""), entry.feed.record_name()));
         }
         entry.feed.close();
         if let Some(at) = entry.due {

@@ -27,12 +27,20 @@ impl Scheduler {
                     .push(mapping.identity(container));
             }
         }
+        let is_kept = |name: &FeedName| {
+            let file = (file_name(&name.account), file_name(&name.container));
+            let unlisted = unlisted.contains(&file.0);
+            unlisted || keep.get(&file).is_some_and(|identities| identities.contains(&name.identity))
+        };
+        let past_records = std::mem::take(&mut self.past_records);
+        if let Some(records) = self.coordination.records() {
+            for (_, name) in past_records.iter().filter(|(feed, _)| !is_kept(feed)) {
+                if let Err(error) = records.forget(name).await {
+                    tracing::warn!(container = %name.container, %error, "could not remove a record from etcd");
+                }
+            }
+        }
         if let Some(link) = &self.link {
-            let is_kept = |name: &FeedName| {
-                let file = (file_name(&name.account), file_name(&name.container));
-                let unlisted = unlisted.contains(&file.0);
-                unlisted || keep.get(&file).is_some_and(|identities| identities.contains(&name.identity))
-            };
             let forgotten = self.past.drain(..).filter(|name| !is_kept(name)).collect();
             // Before a mapping can come back: its feeds then begin with what the control plane has.
             link.forget(forgotten).await;

@@ -1,7 +1,6 @@
 //! Reads rows, sorts them into lanes, and finds out cheaply what the remote holds of them.
 
 use super::*;
-use crate::coordination::Mode;
 use crate::decide::{DeleteAction, decide_delete};
 use crate::valve::Burst;
 
@@ -192,7 +191,10 @@ impl Pass<'_> {
         let due = now();
         if rows.iter().any(|row| row.timestamps.metadata.plus(lane.minimum_age) <= due) {
             let mut shares = std::mem::take(&mut self.state.shares);
-            self.feed.read_shares(&mut shares).await;
+            if let Err(error) = self.feed.read_shares(&mut shares).await {
+                // Without it more is verified than needed.
+                tracing::debug!(container = %self.feed.source.container, %error, "could not read records");
+            }
             self.state.shares = shares;
         }
     }
@@ -247,8 +249,11 @@ impl Pass<'_> {
                 // Another node verifies rows once they are older than the slack, and may have carried them then.
                 let young = match self.feed.regime.mode {
                     Mode::Implicit => row.timestamps.metadata.since(Timestamp::default()) > oldest_fresh,
-                    // Nobody else handles names that are owned since before the write.
-                    Mode::Explicit => row.timestamps.metadata > self.owned_since,
+                    // Nobody else handles names that are owned since before the write, until it is old enough to be verified.
+                    Mode::Explicit => {
+                        row.timestamps.metadata > self.owned_since
+                            && row.timestamps.metadata.since(Timestamp::default()) > oldest_fresh
+                    }
                     // Somebody may own them.
                     Mode::Fallback => false,
                 };

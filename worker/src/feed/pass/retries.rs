@@ -59,10 +59,7 @@ impl Pass<'_> {
                 // Or this worker lost it in flight, and what had been sent may have arrived after a newer row of another owner.
                 row if parked.is_inherited() || parked.reason == Reason::Unsettled => {
                     match inherited(&name, &parked, row, policy_index) {
-                        Some(row) => {
-                            let (hint, share) = (Hint::Unknown, parked.share);
-                            self.retries.push_back(Task { row, hint, share, lane: None });
-                        }
+                        Some(row) => self.retry(row, parked.share),
                         None => self.unpark(&name),
                     }
                 }
@@ -79,32 +76,25 @@ impl Pass<'_> {
                         self.state.parked.wait(&row.name, failed, now());
                         self.unpark(&name);
                     }
-                    self.retries.push_back(Task {
-                        row,
-                        hint: Hint::Unknown,
-                        share: parked.share,
-                        lane: None,
-                    });
+                    self.retry(row, parked.share);
                 }
                 // A newer row of the name is in front of a lane or was handled by one.
                 LookedUp::Row(_) => self.unpark(&name),
                 LookedUp::Unreadable => self.repark_bad_row(&name, &parked),
                 // Swift forgets tombstones after a while; the delete is still owed.
                 LookedUp::Gone if parked.deleted => match row_of(&name, &parked, policy_index) {
-                    Some(row) => {
-                        self.retries.push_back(Task {
-                            row,
-                            hint: Hint::Unknown,
-                            share: parked.share,
-                            lane: None,
-                        });
-                    }
+                    Some(row) => self.retry(row, parked.share),
                     None => self.unpark(&name),
                 },
                 // The row was replaced, or moved to another database (a shard), which is followed on its own.
                 LookedUp::Gone => self.unpark(&name),
             }
         }
+    }
+
+    /// Hands a row out again, whose remote side is not known.
+    fn retry(&mut self, row: Row, share: Share) {
+        self.retries.push_back(Task { row, hint: Hint::Unknown, share, lane: None });
     }
 
     pub(super) fn unpark(&mut self, name: &str) {

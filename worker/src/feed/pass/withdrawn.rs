@@ -11,17 +11,31 @@ use super::*;
 const UNSETTLED: Duration = Duration::from_secs(20);
 
 impl Pass<'_> {
-    /// Drops everything that is in flight.
-    pub(super) async fn withdraw(&mut self) {
+    /// Drops everything that is in flight, and says why.
+    pub(super) async fn withdraw(&mut self, why: &str) {
         self.halt = Some(Halt::Withdrawn);
         if !self.in_flight.is_empty() {
-            tracing::warn!(account = %self.feed.route.account, container = %self.feed.route.container, transfers = self.in_flight.len(),
-                "shares were lost: abandoning what is in flight; it is looked at again");
+            tracing::warn!(account = %self.feed.route.account, container = %self.feed.route.container, transfers = self.in_flight.len(), "{why}");
         }
         self.tasks.shutdown().await;
         let ids: Vec<Id> = self.in_flight.keys().copied().collect();
         for id in ids {
             self.set_unsettled_aside(id);
+        }
+    }
+
+    /// The owner of a name may have sent a newer write while this worker, which does not own it, sent this one; the owner's record then keeps everybody from looking.
+    /// So whoever has changed something looks once more.
+    pub(super) fn look_again_if_not_owned(&mut self, task: &Task, outcome: &Outcome) {
+        let is_sent = matches!(outcome, Outcome::Copied(_) | Outcome::MetadataUpdated | Outcome::Deleted);
+        let is_owned = self.feed.source.own.contains(&owner_index(&task.row.name, self.state.nodes));
+        if !is_sent || is_owned || self.feed.regime.mode != Mode::Explicit || task.row.rowid == 0 {
+            return;
+        }
+        let is_known = self.state.parked.get(&task.row.name).is_some();
+        if !is_known && self.state.parked.has_room() {
+            self.state.parked.wait_unsettled(&task.row.name, task.failed_row(), now().plus(UNSETTLED));
+            self.parked_changed = true;
         }
     }
 
