@@ -52,12 +52,10 @@ enum Broken {
     NotReached,
     /// The record is taken from the former owner's, but its marks are read as cursors of any database.
     AnyDatabase,
-    /// A new owner carries the marks on, but not what was listed with them.
-    ListForgotten,
 }
 
 /// With a run that shows it.
-const RULES: [(Broken, u64); 10] = [
+const RULES: [(Broken, u64); 9] = [
     (Broken::TwoTransactions, 172),
     (Broken::SplitDatabases, 898),
     (Broken::NotHandedOver, 63),
@@ -67,7 +65,6 @@ const RULES: [(Broken, u64); 10] = [
     (Broken::NotHeld, TIGHT + 547),
     (Broken::NotReached, 172),
     (Broken::AnyDatabase, 1),
-    (Broken::ListForgotten, 0),
 ];
 
 /// A small generator of its own, so that a seed is the same run everywhere and for ever.
@@ -622,10 +619,6 @@ impl Cluster {
                 next = marks
                     .clone()
                     .with_cursors(&self.classes.iter().map(|rows| (*rows, own(*rows))).collect::<Vec<_>>());
-            }
-            Broken::ListForgotten => {
-                let own = previous.is_none_or(|known| known.database == database.id);
-                next.parked.retain(|_, _| own);
             }
             _ => {}
         }
