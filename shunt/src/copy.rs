@@ -11,16 +11,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, request};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use percent_encoding::percent_decode;
 
 use crate::body::{Body, BoxError, Response, empty, text};
 use crate::context::Context;
 use crate::policy::Route;
 use crate::read::{self, Miss, WholeContent};
 use crate::request::{Target, query_value};
+use crate::swift_path::{self, object_path};
 
-/// What Python's `quote` leaves as it is.
-const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~').remove(b'/');
 const USER_METADATA: &str = "x-object-meta-";
 const X_DELETE_AT: HeaderName = HeaderName::from_static("x-delete-at");
 const X_OBJECT_MANIFEST: HeaderName = HeaderName::from_static("x-object-manifest");
@@ -107,11 +106,11 @@ impl Copy {
                 if to_account.is_empty() || to_account.contains('/') {
                     return None;
                 }
-                let destination = path(&to_account, &to_container, &to_object);
+                let destination = object_path(&to_account, &to_container, &to_object);
                 Some(Self { account, container, object, destination })
             }
             "PUT" => {
-                let destination = path(&account, &container, &object);
+                let destination = object_path(&account, &container, &object);
                 let (container, object) = object_of(&named(&X_COPY_FROM)?)?;
                 let account = named(&X_COPY_FROM_ACCOUNT).unwrap_or(account);
                 Some(Self { account, container, object, destination })
@@ -128,11 +127,6 @@ fn object_of(text: &str) -> Option<(String, String)> {
     is_whole.then(|| (container.to_owned(), object.to_owned()))
 }
 
-fn path(account: &str, container: &str, object: &str) -> String {
-    let quote = |text| utf8_percent_encode(text, QUOTED);
-    format!("/v1/{}/{}/{}", quote(account), quote(container), quote(object))
-}
-
 /// Carries out a copy for which Swift answered 404. `None`: its answer stands.
 pub async fn answer(
     context: &Arc<Context>,
@@ -141,7 +135,7 @@ pub async fn answer(
     copy: &Copy,
     client: &request::Parts,
 ) -> Option<Response> {
-    let source_path = path(&copy.account, &copy.container, &copy.object);
+    let source_path = object_path(&copy.account, &copy.container, &copy.object);
     if !is_missing(swift, &source_path, client).await? {
         return None;
     }
@@ -186,7 +180,7 @@ pub async fn is_source_missing(
     copy: &Copy,
     client: &request::Parts,
 ) -> Option<bool> {
-    is_missing(swift, &path(&copy.account, &copy.container, &copy.object), client).await
+    is_missing(swift, &object_path(&copy.account, &copy.container, &copy.object), client).await
 }
 
 async fn is_missing(swift: &dyn ClientSwift, path: &str, client: &request::Parts) -> Option<bool> {
@@ -272,7 +266,7 @@ fn query_of(query: Option<&str>, puts_manifest: bool, has_manifest: bool) -> Str
 /// What the answer to a copy says beside that to a PUT.
 fn told_of_source(copy: &Copy, source: &HeaderMap, put: &HeaderMap) -> HeaderMap {
     let mut told = HeaderMap::new();
-    let quote = |text: &str| HeaderValue::from_str(&utf8_percent_encode(text, QUOTED).to_string()).ok();
+    let quote = |text: &str| HeaderValue::from_str(&swift_path::quote(text)).ok();
     let from = format!("{}/{}", copy.container, copy.object);
     let values = [
         ("x-copied-from-account", quote(&copy.account)),

@@ -35,6 +35,7 @@ pub mod read;
 pub mod remote;
 pub mod request;
 pub mod restore;
+mod swift_path;
 pub mod upstream;
 pub mod write;
 

@@ -23,7 +23,6 @@ mod channel_body;
 pub mod headers;
 pub mod internal_url;
 mod job;
-mod path;
 pub mod plan;
 pub mod restores;
 mod source;

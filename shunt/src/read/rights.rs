@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use swift_s3_policy::large_object::manifest::Entry;
 use swift_s3_policy::large_object::{Manifest, dlo_source};
 
@@ -15,11 +14,11 @@ use super::facts::Kind;
 use crate::body::{Body, BoxError, Response, empty, text};
 use crate::copy::ClientSwift;
 use crate::request::is_temporary;
+use crate::swift_path::{container_path, object_path, quote};
 
 /// Containers that the segments of one object may lie in. Clients use one.
 const MAX_CONTAINERS: usize = 16;
 const MAX_DEPTH: usize = 10;
-const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 const X_OBJECT_MANIFEST: &str = "x-object-manifest";
 
 /// What Swift's access rules look at.
@@ -67,23 +66,21 @@ pub(super) fn questions(
     headers: &HeaderMap,
     samples: &[(String, String)],
 ) -> Vec<Question> {
-    let quote = |text: &str| utf8_percent_encode(text, QUOTED).to_string();
     match kind {
         Kind::Plain => Vec::new(),
         Kind::Static => samples
             .iter()
             .map(|(container, object)| Question {
                 method: Method::HEAD,
-                path: format!("/v1/{}/{}/{}", quote(account), quote(container), quote(object)),
+                path: object_path(account, container, object),
             })
             .collect(),
         Kind::Dynamic => {
             let source = headers.get(X_OBJECT_MANIFEST).and_then(|value| dlo_source(value.as_bytes()));
             let path = match source {
                 Some((container, prefix)) => format!(
-                    "/v1/{}/{}?format=json&limit=1&prefix={}",
-                    quote(account),
-                    quote(&container),
+                    "{}?format=json&limit=1&prefix={}",
+                    container_path(account, &container),
                     quote(&prefix)
                 ),
                 // Only the account's own people may look at the account.

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
 use super::SwiftWriter;
-use super::path::container_path;
+use crate::swift_path::container_path;
 use crate::{Body, BoxError};
 
 /// As `internal_url` of the configuration, whose path is `/v1` unless it says otherwise.

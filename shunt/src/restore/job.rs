@@ -19,10 +19,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::channel_body::channel;
 use super::headers::{Shape, headers_of, is_converted, keeps_versions, shape_of};
-use super::path::{container_path, object_path};
 use super::plan::{Homes, NestedManifest, Object, Plan, Segment, empty_etag, plan_large};
 use super::source::{Source, SourceError};
 use super::{Archived, SwiftWriter, Unfit};
+use crate::swift_path::{container_path, object_path};
 use crate::{Body, BoxError};
 
 /// A request without a body to speak of gets its answer within this, or the end of a PUT's body its own.

@@ -190,9 +190,7 @@ fn local_source(source: &[u8], homes: Homes<'_>) -> Result<Vec<u8>, Unfit> {
     let (container, prefix) = dlo_source(source).ok_or(Unfit::UnknownHome)?;
     let container = homes.local(&container).ok_or(Unfit::UnknownHome)?;
     let text = format!("{container}/{prefix}");
-    let encoded: String =
-        percent_encoding::utf8_percent_encode(&text, super::path::PATH_CHARACTERS).collect();
-    Ok(encoded.into_bytes())
+    Ok(crate::swift_path::quote(&text).into_bytes())
 }
 
 /// The manifest as clients send it.

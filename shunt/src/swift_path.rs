@@ -1,13 +1,18 @@
-//! Paths of Swift's API.
+//! Paths of Swift's API, as they go over the wire.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// What is left as it is. The slash of an object's name is: Swift splits the path before it decodes it.
-pub(super) const PATH_CHARACTERS: &AsciiSet =
+const PATH_CHARACTERS: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
+/// A name, or several with slashes between them, encoded as Python's `quote` does.
+pub(crate) fn quote(text: &str) -> String {
+    utf8_percent_encode(text, PATH_CHARACTERS).collect()
+}
+
 /// `/v1/account/container`, encoded.
-pub(super) fn container_path(account: &str, container: &str) -> String {
+pub(crate) fn container_path(account: &str, container: &str) -> String {
     let mut path = "/v1/".to_owned();
     path.extend(utf8_percent_encode(account, PATH_CHARACTERS));
     path.push('/');
@@ -16,7 +21,7 @@ pub(super) fn container_path(account: &str, container: &str) -> String {
 }
 
 /// `/v1/account/container/object`, encoded.
-pub(super) fn object_path(account: &str, container: &str, object: &str) -> String {
+pub(crate) fn object_path(account: &str, container: &str, object: &str) -> String {
     let mut path = container_path(account, container);
     path.push('/');
     path.extend(utf8_percent_encode(object, PATH_CHARACTERS));
