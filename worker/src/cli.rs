@@ -215,7 +215,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             }
         };
         if let Some(etcd) = &etcd
-            && let Err(error) = etcd.get(&etcd.key("")).await
+            && let Err(error) = etcd.get(&etcd.key("workers/")).await
             && error.kind() == ErrorKind::Denied
         {
             // Without an answer work goes on by the implicit rules; with this one somebody has to look.
