@@ -61,6 +61,12 @@ impl ParkedRow {
         self.rowid > other.rowid
     }
 
+    /// True when what was in flight may still arrive, so that the name must be looked at again whatever is done about it until then.
+    #[must_use]
+    pub fn is_yet_to_come(&self, now: Timestamp) -> bool {
+        self.reason == Reason::Unsettled && self.next_try > now.units() / 100_000
+    }
+
     /// True when whoever has handled a row of the name, with this ROWID and timestamp, owes nothing any more.
     #[must_use]
     pub fn is_settled_by(&self, rowid: i64, timestamp: Timestamp) -> bool {
@@ -325,6 +331,18 @@ mod tests {
         assert!(!parked.retry_now(|_, _| true), "nobody makes them due earlier");
         assert!(parked.due(NOW, 10, false).is_empty());
         assert_eq!(parked.due(due, 10, false).len(), 2);
+    }
+
+    #[test]
+    fn what_may_still_arrive_is_looked_at_again_whatever_was_done_meanwhile() {
+        let mut parked = Parked::default();
+        parked.wait_unsettled("a", row(7), NOW.plus(Duration::from_secs(20)));
+        let known = parked.get("a").unwrap();
+        // A newer row of the name was handled: the old request may still come after it.
+        assert!(known.is_settled_by(8, NOW) && known.is_yet_to_come(NOW));
+        assert!(!known.is_yet_to_come(NOW.plus(Duration::from_secs(20))));
+        parked.fail("b", row(7), &failure(), NOW, 0.0);
+        assert!(!parked.get("b").unwrap().is_yet_to_come(NOW));
     }
 
     #[test]

@@ -453,7 +453,9 @@ impl<'a> Pass<'a> {
         // A newer row of the name may have been set aside meanwhile; it is still owed.
         let at = task.row.timestamps.metadata;
         let parked = self.state.parked.get(&task.row.name);
-        if parked.is_some_and(|parked| parked.is_settled_by(task.row.rowid, at)) {
+        if parked
+            .is_some_and(|parked| parked.is_settled_by(task.row.rowid, at) && !parked.is_yet_to_come(now()))
+        {
             self.unpark(&task.row.name);
         }
         self.look_again_if_not_owned(task, &done.outcome);

@@ -870,7 +870,8 @@ impl Cluster {
             }
         }
         for node in 0..NODES {
-            if !self.workers[node].alive && !(is_gone && node == gone) {
+            let stays_away = is_gone && node == gone;
+            if !(self.workers[node].alive || stays_away) {
                 self.restart(node);
             }
             self.workers[node].cut_off = false;
