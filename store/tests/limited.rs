@@ -84,7 +84,8 @@ async fn nothing_is_sent_without_permission_and_no_upload_ends_without_it() {
         let server = serve(|_, _| Answer::new(200).header("etag", "\"e\"")).await;
         let permission = Arc::new(Countdown(AtomicI64::new(allowed)));
         let store = Limited::new(open_at(&server).await, Vec::new()).permitted(permission);
-        let frames = vec![Ok::<_, std::io::Error>(Bytes::from_static(b"0123456789")); 10];
+        let frames: Vec<_> =
+            (0..10).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"0123456789"))).collect();
         let body = body::from_stream(stream::iter(frames));
         let error = store.put("k", PutObject { length: 100, body, ..put_of("") }).await.unwrap_err();
         let expected = if allowed == 0 { ErrorKind::Withdrawn } else { ErrorKind::Body };
