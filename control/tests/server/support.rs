@@ -284,12 +284,18 @@ impl Node {
 
     /// Reports feeds; returns the failure, empty when they are durable. Configurations that come between are skipped.
     pub(crate) async fn report(&mut self, feeds: Vec<FeedProgress>) -> String {
+        self.try_report(feeds).await.unwrap()
+    }
+
+    /// The same; fails when the stream ends before the answer.
+    pub(crate) async fn try_report(&mut self, feeds: Vec<FeedProgress>) -> Result<String, Status> {
         self.sequence += 1;
-        self.send(node_message::Message::Progress(ProgressReport { sequence: self.sequence, feeds })).await;
+        let report = node_message::Message::Progress(ProgressReport { sequence: self.sequence, feeds });
+        self.out.send(message(report)).await.map_err(|_| Status::unavailable("the stream has ended"))?;
         loop {
-            if let control_message::Message::ProgressAck(ack) = self.next().await.unwrap() {
+            if let control_message::Message::ProgressAck(ack) = self.next().await? {
                 assert_eq!(ack.sequence, self.sequence);
-                return ack.failure;
+                return Ok(ack.failure);
             }
         }
     }
