@@ -99,6 +99,10 @@ impl Etcd {
                 Err(_) => EtcdError::timed_out(what),
             };
             if failure.kind() != ErrorKind::Unavailable {
+                if matches!(failure.kind(), ErrorKind::Denied | ErrorKind::Other) {
+                    // A token may be out of date in a way that the client does not renew it for: the next request logs in anew.
+                    self.forget(index).await;
+                }
                 return Err(failure.or_unknown(unknown));
             }
             self.forget(index).await;

@@ -20,6 +20,8 @@ use crate::store::mirror::{
 use crate::store::{OpenError, Store, StoreError, upgrade};
 use crate::time;
 
+/// A leader looks this often whether it is still told to be one.
+const LOOK: Duration = Duration::from_secs(2);
 /// Calls under way may take so long when the process stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -75,6 +77,10 @@ pub(super) async fn lead(
     let is_stop = tokio::select! {
         () = cluster.stopping.cancelled() => true,
         () = term.over() => false,
+        () = replaced(cluster, created) => {
+            term.end();
+            false
+        }
     };
     if is_stop {
         tracing::info!("stopping");
@@ -97,6 +103,18 @@ pub(super) async fn lead(
         tracing::warn!(%error, "could not remove the working copy");
     }
     Ok(())
+}
+
+/// Comes back when the leader's key is gone, or another's, although the lease goes on: somebody removed it, or restored a backup.
+async fn replaced(cluster: &Cluster, created: i64) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Ok(found) = cluster.etcd.get(&cluster.keys.leader()).await
+            && found.is_none_or(|found| found.created != created)
+        {
+            return;
+        }
+    }
 }
 
 /// Reads the state, and makes it what this version works with.

@@ -11,6 +11,8 @@ use super::schema::{BUSY_TIMEOUT, OpenError, check, create_database};
 
 /// The database of a process without etcd.
 pub(super) const DATABASE: &str = "state.db";
+/// Says that the directory was used with etcd.
+const USED_WITH_ETCD: &str = "used-with-etcd";
 /// How the databases of a process with etcd are called, before their number.
 const WORKING_COPY: &str = "working-copy-";
 /// A copy that is not whole yet.
@@ -31,7 +33,7 @@ impl DataDirectory {
     pub fn lock(path: &Path) -> Result<Self, OpenError> {
         let lock = lock(path)?;
         let database = path.join(DATABASE);
-        if size(&database) == 0 && !working_copies(path)?.is_empty() {
+        if size(&database) == 0 && (!working_copies(path)?.is_empty() || path.join(USED_WITH_ETCD).exists()) {
             return Err(OpenError::HoldsWorkingCopy(path.to_owned()));
         }
         let file = private_file(&database).map_err(failed("open", &database))?;
@@ -153,6 +155,9 @@ impl CopyDirectory {
         }
         let directory = Self { path: path.to_owned(), _lock: lock };
         directory.clear()?;
+        // Stays: who starts here without etcd by mistake must not begin an empty state of its own.
+        let mark = path.join(USED_WITH_ETCD);
+        private_file(&mark).map_err(failed("create", &mark))?;
         Ok(directory)
     }
 

@@ -264,6 +264,16 @@ pub(super) fn columns(connection: &Connection, table: &Table) -> rusqlite::Resul
     columns.collect()
 }
 
+/// What is wrong with a value. Its content is not shown: documents have secrets.
+fn not_json(error: &serde_json::Error) -> String {
+    format!(
+        "not a JSON object: {:?} error in line {}, column {}",
+        error.classify(),
+        error.line(),
+        error.column()
+    )
+}
+
 /// Puts a row into the database, in place of one that has the same key.
 ///
 /// # Errors
@@ -275,8 +285,7 @@ pub(super) fn insert(
     value: &[u8],
 ) -> Result<Insertion, String> {
     let table = key.table().ok_or("an unknown table")?;
-    let mut object: Map<String, Value> =
-        serde_json::from_slice(value).map_err(|error| format!("not a JSON object: {error}"))?;
+    let mut object: Map<String, Value> = serde_json::from_slice(value).map_err(|error| not_json(&error))?;
     if table.name == "parked" {
         let told = object.remove(OF_FEED);
         let feed = object.get("feed").and_then(Value::as_i64).ok_or("feed is not a number")?;
