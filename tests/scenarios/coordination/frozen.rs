@@ -105,8 +105,15 @@ async fn what_the_network_held_up_is_looked_at_again_by_whoever_sent_it() -> Res
     fleet.site.swift.put_object(CONTAINER, written, "newer", &[]).await?;
     fleet.site.swift.delete_object(CONTAINER, deleted).await?;
     fleet.site.wait_equal(CONTAINER, SOON).await?;
-    wait::until("the old request to arrive", SOON, async || {
-        ensure!(fleet.site.bucket.head(&key(&fleet, deleted)).await?.is_some(), "not yet");
+    wait::until("the old requests to arrive", SOON, async || {
+        let seen = fleet.site.faults.seen();
+        for name in &names {
+            // The first of its name is the one that was held up.
+            let first = seen
+                .iter()
+                .find(|seen| seen.operation == Operation::Put && seen.key.ends_with(name.as_str()));
+            ensure!(first.is_some_and(|first| first.status.is_some()), "{name} has not arrived");
+        }
         Ok::<(), anyhow::Error>(())
     })
     .await?;
