@@ -1,6 +1,6 @@
 //! The content of a large object is its segments', and so are the rights to read it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use swift_s3_policy::KeyMapping;
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::shunt_doors::{Door, OpenDoor};
@@ -79,6 +79,11 @@ async fn a_signature_that_nobody_checks_opens_no_segments() -> Result<()> {
                 let path = format!("/v1/{}/public/{name}?{query}", site.swift.account());
                 let got = anybody.send_raw("GET", &path, &[], None).await?;
                 assert_eq!(got.status, refused, "{door:?}: {path}: {got:?}");
+                // Who may read the segments gets them, whatever else the request says.
+                let token = owner.token().context("the owner has signed in")?;
+                let got = owner.send_raw("GET", &path, &[("X-Auth-Token", token)], None).await?;
+                assert_eq!(got.status, 200, "{door:?}: the owner: {path}: {got:?}");
+                assert_eq!(got.body, "secret", "{door:?}: the owner: {path}");
             }
         }
     }
