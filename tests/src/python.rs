@@ -1,15 +1,27 @@
 //! Where the Python programs of the test ground are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 /// Debian's Python, for which Debian's Swift is installed; another `python3` on the path does not see Swift.
 pub const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
+/// The folder `tests/` of this checkout. Cargo does not build anew when a checkout at another path shares its cache, so that
+/// what the compiler saw comes last.
+pub fn package_folder() -> PathBuf {
+    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let here = [".", "tests"].map(PathBuf::from);
+    told.into_iter()
+        .chain(here)
+        .find(|folder| folder.join("ground").is_dir())
+        .and_then(|folder| folder.canonicalize().ok())
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")))
+}
+
 /// A file of `tests/ground/`.
 pub fn ground_file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("ground").join(name)
+    package_folder().join("ground").join(name)
 }
 
 /// A program of the virtual environment that `scripts/setup.sh` makes.

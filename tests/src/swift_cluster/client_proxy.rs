@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::SwiftCluster;
 use crate::ports::free_port;
-use crate::python::SYSTEM_PYTHON;
+use crate::python::{SYSTEM_PYTHON, package_folder};
 
 /// What the proxy has beside what every public proxy of the cluster has.
 #[derive(Debug, Clone, Default)]
@@ -127,5 +127,5 @@ pub(super) fn install_filter(folder: &Path) -> Result<()> {
 
 /// The folder of the filter's Python package in this source tree.
 pub fn filter_sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shunt/wsgi")
+    package_folder().join("../shunt/wsgi")
 }

@@ -48,7 +48,7 @@ pub(crate) fn reference_command(function: &str, arguments: &[&str]) -> Command {
 }
 
 fn python(script: &str, function: &str, arguments: &[&str]) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/swift/testdata").join(script);
+    let script = Path::new("src/swift/testdata").join(script);
     let mut command = Command::new(PYTHON);
     command.arg(script).arg(function).args(arguments).stdin(Stdio::null());
     command

@@ -52,7 +52,7 @@ fn places_names_as_swift_does() {
 
 #[test]
 fn reads_version_2_as_newer_swift_writes_it() {
-    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fixtures = PathBuf::from("tests/fixtures");
     let expected: Value =
         serde_json::from_slice(&std::fs::read(fixtures.join("ring-v2.json")).unwrap()).unwrap();
     for (name, is_wide) in [("ring-v2", false), ("ring-v2-wide", true)] {
@@ -205,7 +205,7 @@ fn notices_a_changed_byte_in_either_version() {
     packed[place] ^= 1;
     assert!(load(&packed).is_err(), "the checksum of the file");
 
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ring-v2.ring.gz");
+    let path = PathBuf::from("tests/fixtures/ring-v2.ring.gz");
     let content = unpack(&std::fs::read(path).unwrap());
     load(&pack(&content)).unwrap();
     for place in (6..content.len()).step_by(7) {
@@ -227,7 +227,7 @@ fn notices_a_changed_byte_in_either_version() {
 
 #[test]
 fn a_cut_or_mangled_ring_never_panics() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ring-v2-wide.ring.gz");
+    let path = PathBuf::from("tests/fixtures/ring-v2-wide.ring.gz");
     let packed = std::fs::read(path).unwrap();
     for end in 0..packed.len() {
         assert!(load(&packed[..end]).is_err(), "cut at {end}");
