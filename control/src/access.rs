@@ -101,7 +101,8 @@ pub fn need(path: &str) -> Need {
         | (
             "swift_s3_sync.v1.StatusService",
             "GetStatus" | "ListNodes" | "ListMappings" | "ListContainers" | "ListFailures" | "WatchStatus"
-            | "ExplainObject",
+            | "ExplainObject" | "GetCaller" | "CountFailures" | "DescribeMapping" | "GetHistory"
+            | "ListCursors" | "ListActivity",
         )
         | ("swift_s3_sync.v1.AuditService", "CompareContainer" | "CountContainer" | "ListAccount") => {
             Need::Viewer

@@ -259,6 +259,7 @@ fn summarize(
             now_ms,
         }),
         coordination: coordination(nodes),
+        ..ClusterStatus::default()
     }
 }
 

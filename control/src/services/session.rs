@@ -294,7 +294,7 @@ impl Session<'_> {
     fn save(&self, report: ProgressReport) -> impl Future<Output = ControlMessage> + use<> {
         let (control, node_id, id) = (Arc::clone(self.control), self.node_id.to_owned(), self.id);
         async move {
-            let ProgressReport { sequence, feeds } = report;
+            let ProgressReport { sequence, feeds, .. } = report;
             let known = feeds.iter().filter_map(|feed| known_feed(&node_id, feed)).collect();
             let saved = control.store.save_progress(&node_id, feeds).await;
             let refusal = match &saved {

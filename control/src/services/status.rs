@@ -8,18 +8,19 @@ use std::time::Duration;
 use futures_util::stream::{Stream, unfold};
 use swift_s3_proto::v1::status_service_server::StatusService;
 use swift_s3_proto::v1::{
-    ClusterStatus, ExplainObjectRequest, ExplainObjectResponse, ForgetNodeRequest, ForgetNodeResponse,
-    GetStatusRequest, ListContainersRequest, ListContainersResponse, ListFailuresRequest,
-    ListFailuresResponse, ListMappingsRequest, ListMappingsResponse, ListNodesRequest, ListNodesResponse,
-    PauseMappingRequest, PauseMappingResponse, ReleaseDeletesRequest, ReleaseDeletesResponse,
-    ResumeMappingRequest, ResumeMappingResponse, RetryCommand, RetryFailuresRequest, RetryFailuresResponse,
-    StatusUpdate, WatchStatusRequest,
+    CallerRole, ClusterStatus, ExplainObjectRequest, ExplainObjectResponse, ForgetNodeRequest,
+    ForgetNodeResponse, GetCallerRequest, GetCallerResponse, GetStatusRequest, ListContainersRequest,
+    ListContainersResponse, ListFailuresRequest, ListFailuresResponse, ListMappingsRequest,
+    ListMappingsResponse, ListNodesRequest, ListNodesResponse, PauseMappingRequest, PauseMappingResponse,
+    ReleaseDeletesRequest, ReleaseDeletesResponse, ResumeMappingRequest, ResumeMappingResponse, RetryCommand,
+    RetryFailuresRequest, RetryFailuresResponse, StatusUpdate, WatchStatusRequest,
 };
 use tonic::{Request, Response, Status};
 
 use super::page::{self, Question};
 use super::policy::until_stopped;
 use super::{caller, store_status};
+use crate::access::{Caller, Role};
 use crate::control::Control;
 use crate::overview::Overview;
 use crate::store::{FailureFilter, SwitchChange};
@@ -261,5 +262,18 @@ impl StatusService for Statuses {
         }
         tracing::info!(%node_id, %by, "node forgotten");
         Ok(Response::new(ForgetNodeResponse {}))
+    }
+
+    async fn get_caller(
+        &self,
+        request: Request<GetCallerRequest>,
+    ) -> Result<Response<GetCallerResponse>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        let role = match caller.role {
+            Some(Role::Viewer) => CallerRole::Viewer,
+            Some(Role::Operator) | None => CallerRole::Operator,
+            Some(Role::Node) => CallerRole::Unspecified,
+        };
+        Ok(Response::new(GetCallerResponse { name: caller.name, role: role.into() }))
     }
 }

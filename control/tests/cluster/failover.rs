@@ -39,6 +39,7 @@ async fn after_kill_9_the_next_one_leads_with_all_that_was_acknowledged() {
             let told = node_message::Message::Progress(ProgressReport {
                 sequence: u64::try_from(cursor).unwrap(),
                 feeds: vec![progress("db", "c", cursor)],
+                ..ProgressReport::default()
             });
             node.send(told).await;
             loop {
@@ -92,7 +93,8 @@ async fn a_leader_that_was_stopped_answers_and_writes_nothing_when_it_goes_on() 
 
     leader.signal(Signal::SIGSTOP);
     // These wait in its sockets until it goes on.
-    let told = ProgressReport { sequence: 2, feeds: vec![progress("db", "c", 2)] };
+    let told =
+        ProgressReport { sequence: 2, feeds: vec![progress("db", "c", 2)], ..ProgressReport::default() };
     node.send(node_message::Message::Progress(told)).await;
     let mut config = config_service_client::ConfigServiceClient::new(channel.clone());
     let late = tokio::spawn(async move {

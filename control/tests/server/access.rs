@@ -91,6 +91,25 @@ async fn each_role_reaches_its_services_over_the_wire() {
 }
 
 #[tokio::test]
+async fn callers_are_told_who_they_are() {
+    let server = Server::start().await;
+    let ask = async |token: &str| {
+        let mut client = StatusServiceClient::new(with_token(server.channel().await, token));
+        client.get_caller(GetCallerRequest {}).await.map(|answer| {
+            let answer = answer.into_inner();
+            (answer.name.clone(), answer.role())
+        })
+    };
+    assert_eq!(ask("").await.unwrap(), (String::new(), CallerRole::Operator), "access control is off");
+    enforce(&server);
+    assert_eq!(ask("token-of-operators-0123").await.unwrap(), ("ops".to_owned(), CallerRole::Operator));
+    assert_eq!(ask("token-of-viewers-0123").await.unwrap().1, CallerRole::Viewer);
+    assert_eq!(code(ask("token-of-nodes-0123").await), Code::PermissionDenied);
+    assert_eq!(code(ask("token-of-nobody-0123456").await), Code::Unauthenticated);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_author_of_a_revision_is_who_the_token_belongs_to() {
     let server = Server::start().await;
     enforce(&server);

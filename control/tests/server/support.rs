@@ -290,7 +290,11 @@ impl Node {
     /// The same; fails when the stream ends before the answer.
     pub(crate) async fn try_report(&mut self, feeds: Vec<FeedProgress>) -> Result<String, Status> {
         self.sequence += 1;
-        let report = node_message::Message::Progress(ProgressReport { sequence: self.sequence, feeds });
+        let report = node_message::Message::Progress(ProgressReport {
+            sequence: self.sequence,
+            feeds,
+            ..ProgressReport::default()
+        });
         self.out.send(message(report)).await.map_err(|_| Status::unavailable("the stream has ended"))?;
         loop {
             if let control_message::Message::ProgressAck(ack) = self.next().await? {

@@ -81,6 +81,7 @@ impl Statuses {
             is_complete,
             mappings: Vec::new(),
             coordination: state.news_of_sharing(&mut sent.coordination),
+            load: None,
         }
     }
 

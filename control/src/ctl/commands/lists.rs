@@ -255,6 +255,7 @@ pub(super) async fn containers(
             account: arguments.account.clone().unwrap_or_default(),
             container_prefix: arguments.prefix.clone().unwrap_or_default(),
             only_behind: arguments.behind,
+            ..ListContainersRequest::default()
         };
         let answer = server.call("list containers", server.status().list_containers(request)).await?;
         Ok((answer.containers, answer.next_page_token))

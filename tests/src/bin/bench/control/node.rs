@@ -174,7 +174,11 @@ impl Node {
         let feeds = (0..REPORT_FEEDS)
             .map(|feed| FeedProgress { is_complete, ..self.progress(feed, cursor) })
             .collect();
-        send(sender, Message::Progress(ProgressReport { sequence: *sequence, feeds })).await
+        send(
+            sender,
+            Message::Progress(ProgressReport { sequence: *sequence, feeds, ..ProgressReport::default() }),
+        )
+        .await
     }
 
     async fn take(
