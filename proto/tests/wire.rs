@@ -53,13 +53,13 @@ fn nothing_that_was_published_has_changed() {
     let contract = contract();
     let path = Path::new(GOLDEN);
     let golden: BTreeSet<String> =
-        fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
+        fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect();
     let broken: Vec<_> = golden.difference(&contract).collect();
     assert!(broken.is_empty(), "older programs speak this, and it is gone or different: {broken:#?}");
     let added: Vec<_> = contract.difference(&golden).cloned().collect();
     if std::env::var_os(UPDATE).is_some() {
         let lines: Vec<_> = contract.into_iter().collect();
-        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        fs::write(path, lines.join("\n") + "\n").unwrap();
         return;
     }
     assert!(added.is_empty(), "new, and not yet in {GOLDEN}; run again with {UPDATE}=1: {added:#?}");
@@ -97,7 +97,7 @@ fn everything_is_commented() {
     let folder = Path::new("swift_s3_sync/v1");
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(path).unwrap();
         let mut before = "";
         for line in text.lines().map(str::trim) {
             let defines =
