@@ -97,7 +97,7 @@ fn everything_is_commented() {
     let folder = Path::new("swift_s3_sync/v1");
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let text = fs::read_to_string(path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
         let mut before = "";
         for line in text.lines().map(str::trim) {
             let defines =
