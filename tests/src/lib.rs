@@ -43,6 +43,7 @@
 //! | [`shunt_process`], [`shunt_doors`] | the product's shunt; its two doors, with users |
 //! | [`worker_process`], [`sync_json`] | the product's worker and its configuration |
 //! | [`compare`] | where a bucket differs from a container |
+//! | [`browser`] | a headless Chromium, driven by roles, labels and visible text |
 //! | [`wait`], [`process`], [`usage`] | polling with a reason, children with logs, CPU time and memory |
 //! | [`run_directory`], [`leash`], [`ports`], [`python`] | what the above stand on |
 //! | [`operation`] | which S3 operation a request is |
@@ -50,6 +51,7 @@
 //! Programs for people and benchmarks: `s3-test-server` (an S3 server) and `swift-ground` (a cluster and a server in the
 //! foreground, see `--help`).
 
+pub mod browser;
 pub mod compare;
 pub mod control_process;
 pub mod etcd_cluster;

@@ -1,4 +1,4 @@
-//! Where the Python programs of the test ground are.
+//! Where the Python programs of the test ground are, and what else `scripts/setup.sh` fetched.
 
 use std::path::PathBuf;
 
@@ -29,11 +29,19 @@ pub fn ground_file(name: &str) -> PathBuf {
 /// # Errors
 /// When it is not there, with the remedy.
 pub fn environment_program(name: &str) -> Result<PathBuf> {
+    let program = cache_folder()?.join("venv/bin").join(name);
+    anyhow::ensure!(program.exists(), "{} is missing: run scripts/setup.sh", program.display());
+    Ok(program)
+}
+
+/// Where `scripts/setup.sh` keeps what it fetched.
+///
+/// # Errors
+/// When the environment does not tell.
+pub fn cache_folder() -> Result<PathBuf> {
     let cache = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
     };
-    let program = cache.join("swift-s3-sync/venv/bin").join(name);
-    anyhow::ensure!(program.exists(), "{} is missing: run scripts/setup.sh", program.display());
-    Ok(program)
+    Ok(cache.join("swift-s3-sync"))
 }
