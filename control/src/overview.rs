@@ -42,20 +42,6 @@ pub struct Overview {
     pub mappings: Vec<MappingStatus>,
     /// One page about everything.
     pub status: ClusterStatus,
-    failures: Failures,
-}
-
-impl Overview {
-    /// Rows of a container that are set aside after failures.
-    #[must_use]
-    pub fn failures(&self, container: &ContainerTotal) -> u64 {
-        let key = (
-            container.mapping_id.to_string(),
-            container.account.to_string(),
-            container.container.to_string(),
-        );
-        self.failures.get(&key).copied().unwrap_or(0)
-    }
 }
 
 /// The latest overview.
@@ -101,7 +87,7 @@ fn make(control: &Control, failures: Failures) -> Overview {
     };
     let by_id: HashMap<&str, usize> =
         current.mappings.iter().enumerate().map(|(index, mapping)| (mapping.id.as_str(), index)).collect();
-    let (containers, rates) = {
+    let (mut containers, rates) = {
         let feeds = control.feeds();
         let containers = feeds.containers(|id| by_id.contains_key(id), is_live);
         let rates: Vec<(f64, f64)> =
@@ -116,6 +102,13 @@ fn make(control: &Control, failures: Failures) -> Overview {
         .zip(rates)
         .map(|(mapping, rate)| begin_mapping(mapping, &current, &workers, rate))
         .collect();
+    if !failures.is_empty() {
+        for container in &mut containers {
+            let (account, name, mapping) = container.position();
+            let key = (mapping.to_owned(), account.to_owned(), name.to_owned());
+            container.failures = failures.get(&key).copied().unwrap_or(0);
+        }
+    }
     for container in &containers {
         let index = by_id.get(&*container.mapping_id).copied().unwrap_or(usize::MAX);
         if let Some(mapping) = mappings.get_mut(index) {
@@ -134,7 +127,7 @@ fn make(control: &Control, failures: Failures) -> Overview {
             catch_up(mapping.lag.as_ref(), mapping.rows_per_second, mapping.is_paused);
     }
     let status = summarize(control, &current, &nodes, &mappings, now_ms);
-    Overview { current, nodes, containers, mappings, status, failures }
+    Overview { current, nodes, containers, mappings, status }
 }
 
 /// A worker, and how its mappings fare by their ids.

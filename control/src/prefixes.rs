@@ -74,15 +74,21 @@ impl std::fmt::Debug for Parsed {
 }
 
 impl Parsed {
+    /// What is in force. `None`: this version cannot read it. Takes a while for a new revision of many mappings.
+    #[must_use]
+    pub fn config(&self, current: &Current) -> Option<Arc<SyncConfig>> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.as_ref().is_none_or(|(revision, _)| *revision != current.revision) {
+            let parsed = swift_s3_policy::parse_document(current.text()).ok()?;
+            *latest = Some((current.revision, Arc::new(parsed.config)));
+        }
+        latest.as_ref().map(|(_, config)| Arc::clone(config))
+    }
+
     /// As [`is_shared`], for what is in force. A configuration that cannot be read shares everything.
     #[must_use]
     pub fn is_shared(&self, current: &Current, mapping_id: &str, container: &str) -> bool {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if latest.as_ref().is_none_or(|(revision, _)| *revision != current.revision) {
-            let Ok(parsed) = swift_s3_policy::parse_document(current.text()) else { return true };
-            *latest = Some((current.revision, Arc::new(parsed.config)));
-        }
-        latest.as_ref().is_none_or(|(_, config)| is_shared(config, mapping_id, container))
+        self.config(current).is_none_or(|config| is_shared(&config, mapping_id, container))
     }
 }
 

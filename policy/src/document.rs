@@ -60,6 +60,17 @@ pub fn lookup(document: &str, account: &str, container: &str) -> Vec<String> {
     elements(&members).iter().filter(covers).map(Value::to_string).collect()
 }
 
+/// One element of `containers` without its secrets, in lines for people; empty if there is no such element.
+#[must_use]
+pub fn element(document: &str, index: usize) -> String {
+    let members = parse_members(document).unwrap_or_default();
+    let Some(element) = elements(&members).get(index) else { return String::new() };
+    let mut element = element.clone();
+    // As a member of the list, so that a secret is told by its key however deep it stands.
+    secrets::redact_value(CONTAINERS, &mut element);
+    pretty(&element)
+}
+
 /// The elements of `containers`.
 fn elements(members: &Map<String, Value>) -> &[Value] {
     members.get(CONTAINERS).and_then(Value::as_array).map_or(&[], Vec::as_slice)

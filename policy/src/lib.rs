@@ -15,6 +15,7 @@
 //! | [`metric_name`] | the StatsD names that dashboards already use |
 //! | [`limits`], [`delete_limit`] | how fast the remote may be used, and how many deletes are too many |
 //! | [`secret`], [`remote`], [`mapping`], [`sync_config`] | the configuration file, parsed once into types |
+//! | [`sentences`] | what a mapping does, for people |
 //! | [`document`] | the configuration as a text that is shown, compared and handed to nodes |
 //!
 //! Everything here is a total function of its arguments. Nothing here may read the time, open a file or
@@ -36,6 +37,7 @@ mod rfc2047;
 pub mod secret;
 pub mod segments;
 pub mod selection;
+pub mod sentences;
 pub mod share;
 pub mod swift_layout;
 pub mod sync_config;
@@ -43,8 +45,8 @@ pub mod timestamp;
 
 pub use delete_limit::DeleteLimit;
 pub use document::{
-    ChangeKind, DocumentChange, NodeConfig, RefusedMapping, SECRET_PLACEHOLDER, diff, local_settings, lookup,
-    parse_document, parse_for_node, redact, restore_secrets,
+    ChangeKind, DocumentChange, NodeConfig, RefusedMapping, SECRET_PLACEHOLDER, diff, element,
+    local_settings, lookup, parse_document, parse_for_node, redact, restore_secrets,
 };
 pub use exclude::{ExcludePattern, MatchLimitExceeded};
 pub use key_mapping::{KeyMapping, MAX_KEY_BYTES};
@@ -64,6 +66,7 @@ pub use restored::{
 pub use secret::{CredentialSource, Secret, SecretSource};
 pub use segments::holds_segments;
 pub use selection::SelectionCriteria;
+pub use sentences::sentences;
 pub use share::{name_hash, owner_index};
 pub use sync_config::{
     ConfigProblem, CoordinationChoice, LogFormat, LogLevel, ParsedConfig, Statsd, SyncConfig, Syslog,

@@ -3,8 +3,12 @@
 //! Times are local; callers say which minute of the week it is. An entry of the timetable belongs to the days it
 //! starts on, so `fri 22:00` to `06:00` ends on Saturday morning.
 
+use crate::sentences::{bytes, thousands};
+
 const MINUTES_PER_DAY: u16 = 24 * 60;
 const MINUTES_PER_WEEK: u16 = 7 * MINUTES_PER_DAY;
+/// From the first of [`Window::days`] on.
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// The limits of a mapping, or of everything together. The default limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,12 +68,54 @@ impl Limits {
         let window = self.timetable.iter().find(|window| window.covers(moment));
         window.map_or(self.base, |window| window.change.to(self.base))
     }
+
+    /// For people: the base rates, then each entry of the timetable, of which there may be 168.
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if !self.base.is_unlimited() {
+            all.push(format!("All workers together carry {}.", self.base.in_words()));
+        }
+        for window in &self.timetable {
+            all.push(format!(
+                "{}, they carry {}.",
+                window.in_words(),
+                window.change.to(self.base).in_words()
+            ));
+        }
+        all
+    }
+}
+
+impl Window {
+    fn in_words(&self) -> String {
+        let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let names = DAYS.iter().zip(self.days).filter(|(_, starts)| *starts).map(|(name, _)| *name);
+        let days = match self.days.iter().all(|starts| *starts) {
+            true => "day".to_owned(),
+            false => names.collect::<Vec<_>>().join(", "),
+        };
+        format!("From {} to {} on every {days}", time(self.from), time(self.to))
+    }
 }
 
 impl Rates {
     /// Whether nothing is limited.
     pub fn is_unlimited(self) -> bool {
         self == Self::default()
+    }
+
+    fn in_words(self) -> String {
+        let limits = [
+            self.concurrency.map(|count| format!("{} objects at a time", thousands(count.into()))),
+            self.bytes_per_second.map(|rate| format!("{} a second", bytes(rate))),
+            self.requests_per_second.map(|rate| format!("{} requests a second", thousands(rate.into()))),
+        ];
+        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        match limits.as_slice() {
+            [] => "as much as they can".to_owned(),
+            [most] => format!("at most {most}"),
+            [first @ .., last] => format!("at most {} and {last}", first.join(", ")),
+        }
     }
 
     /// What each of `workers` may use of these rates: an equal part, but always something.

@@ -162,6 +162,12 @@ impl Mapping {
         digest(&fields, ID_DIGITS)
     }
 
+    /// Where it stands in `containers`, from 0.
+    pub fn position(&self) -> usize {
+        let digits: String = self.path.chars().filter(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or_default()
+    }
+
     /// Account and containers for people, such as `AUTH_test/photos` or `AUTH_test/*`.
     pub fn label(&self) -> String {
         label(&self.account, self.container.as_str())

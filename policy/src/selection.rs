@@ -52,6 +52,11 @@ impl SelectionCriteria {
         self.criterion == Criterion::Any
     }
 
+    /// A condition for people, such as `content-type is "text/plain"`.
+    pub(crate) fn in_words(&self) -> String {
+        self.criterion.in_words()
+    }
+
     /// One text for every spelling of the same criterion.
     pub(crate) fn canonical(&self) -> String {
         self.criterion.to_json().to_string()
@@ -68,6 +73,28 @@ impl Criterion {
             Self::Header { name, value } => {
                 headers.iter().any(|(header, content)| same_text(header, name) && same_text(content, value))
             }
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let join = |parts: &[Self], word: &str| {
+            let parts: Vec<String> = parts
+                .iter()
+                .map(|part| match part {
+                    Self::All(_) | Self::Either(_) => format!("({})", part.in_words()),
+                    _ => part.in_words(),
+                })
+                .collect();
+            parts.join(word)
+        };
+        match self {
+            Self::Any => "anything is so".to_owned(),
+            Self::All(parts) if parts.is_empty() => Self::Any.in_words(),
+            Self::Either(parts) if parts.is_empty() => "nothing is so".to_owned(),
+            Self::All(parts) => join(parts, " and "),
+            Self::Either(parts) => join(parts, " or "),
+            Self::Not(part) => format!("not ({})", part.in_words()),
+            Self::Header { name, value } => format!("{name} is {value:?}"),
         }
     }
 

@@ -31,6 +31,8 @@ pub struct ContainerTotal {
     pub held_because: String,
     /// Why it does not go on, on some live node.
     pub trouble: String,
+    /// Rows set aside after failures.
+    pub failures: u64,
 }
 
 /// Account, container, mapping: in the order of totals.
@@ -180,6 +182,7 @@ impl Builder {
             held_since_ms,
             held_because,
             trouble: self.trouble,
+            failures: 0,
         }
     }
 }

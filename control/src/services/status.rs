@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::stream::{Stream, unfold};
 use swift_s3_proto::v1::status_service_server::StatusService;
 use swift_s3_proto::v1::{
-    CallerRole, ClusterStatus, ExplainObjectRequest, ExplainObjectResponse, ForgetNodeRequest,
+    CallerRole, ClusterStatus, CountFailuresRequest, CountFailuresResponse, DescribeMappingRequest,
+    DescribeMappingResponse, ExplainObjectRequest, ExplainObjectResponse, ForgetNodeRequest,
     ForgetNodeResponse, GetCallerRequest, GetCallerResponse, GetStatusRequest, ListContainersRequest,
     ListContainersResponse, ListFailuresRequest, ListFailuresResponse, ListMappingsRequest,
     ListMappingsResponse, ListNodesRequest, ListNodesResponse, PauseMappingRequest, PauseMappingResponse,
@@ -26,6 +27,7 @@ use crate::overview::Overview;
 use crate::store::{FailureFilter, SwitchChange};
 use crate::time;
 
+mod describe;
 mod explain;
 pub(super) mod find;
 mod lists;
@@ -275,5 +277,23 @@ impl StatusService for Statuses {
             Some(Role::Node) => CallerRole::Unspecified,
         };
         Ok(Response::new(GetCallerResponse { name: caller.name, role: role.into() }))
+    }
+
+    async fn count_failures(
+        &self,
+        request: Request<CountFailuresRequest>,
+    ) -> Result<Response<CountFailuresResponse>, Status> {
+        let CountFailuresRequest { mapping_id, account, container } = request.into_inner();
+        let counted = self.0.store.reader().failure_reasons(&mapping_id, &account, &container).await;
+        let reasons = counted.map_err(|error| store_status(&error))?;
+        Ok(Response::new(CountFailuresResponse { reasons }))
+    }
+
+    async fn describe_mapping(
+        &self,
+        request: Request<DescribeMappingRequest>,
+    ) -> Result<Response<DescribeMappingResponse>, Status> {
+        let overview = self.overview().await?;
+        describe::describe(&self.0, &overview, &request.into_inner().mapping).await.map(Response::new)
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use serde::{Deserialize, Serialize};
-use swift_s3_proto::v1::{FailureStatus, ParkedRow};
+use swift_s3_proto::v1::{FailureCount, FailureStatus, ParkedRow};
 
 use super::StoreError;
 use super::reader::as_limit;
@@ -175,6 +175,34 @@ pub(super) fn count(
         nodes.push(node);
     }
     Ok((total, nodes))
+}
+
+/// Classes of failures that are told; nodes know a few dozen, and what they send is not trusted.
+const MAX_REASONS: usize = 100;
+
+/// Rows that match by their class, the most frequent first, at most [`MAX_REASONS`] classes. Empty fields match everything.
+pub(super) fn reasons(
+    connection: &Connection,
+    mapping_id: &str,
+    account: &str,
+    container: &str,
+) -> Result<Vec<FailureCount>, StoreError> {
+    // Only feeds with failures are looked at, by their index.
+    let mut condition = Condition { sql: "p.failures > 0 AND k.attempts > 0".to_owned(), values: Vec::new() };
+    let columns = [("p.mapping_id", mapping_id), ("p.account", account), ("p.container", container)];
+    for (column, value) in columns.into_iter().filter(|(_, value)| !value.is_empty()) {
+        condition.add(&format!("{column} = ?"), [Value::from(value.to_owned())]);
+    }
+    condition.values.push(Value::from(as_limit(MAX_REASONS)));
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT k.reason, count(*) FROM progress p CROSS JOIN parked k ON k.feed = p.feed WHERE {}
+         GROUP BY k.reason ORDER BY count(*) DESC, k.reason LIMIT ?",
+        condition.sql
+    ))?;
+    let rows = statement.query_map(params_from_iter(&condition.values), |row| {
+        Ok(FailureCount { reason: row.get(0)?, rows: row.get(1)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Every row of a feed that is set aside, those that only wait included.

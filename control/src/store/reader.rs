@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use swift_s3_proto::v1::{FeedKey, FeedProgress};
+use swift_s3_proto::v1::{FailureCount, FeedKey, FeedProgress};
 use tokio::sync::Semaphore;
 
 use super::parked::{self, FailureFilter, FailurePage, FailurePosition};
@@ -246,6 +246,22 @@ impl Reader {
     /// When the database fails.
     pub async fn count_failures(&self, filter: FailureFilter) -> Result<(u64, Vec<String>), StoreError> {
         self.ask(move |connection| parked::count(connection, &filter)).await
+    }
+
+    /// Rows set aside after failures by their class, the most frequent first. Empty names match everything. Looks at each row
+    /// that matches: about a second for a million.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn failure_reasons(
+        &self,
+        mapping_id: &str,
+        account: &str,
+        container: &str,
+    ) -> Result<Vec<FailureCount>, StoreError> {
+        let (mapping_id, account, container) =
+            (mapping_id.to_owned(), account.to_owned(), container.to_owned());
+        self.ask(move |connection| parked::reasons(connection, &mapping_id, &account, &container)).await
     }
 
     /// Rows set aside after failures, by mapping, account and container.

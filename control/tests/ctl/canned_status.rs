@@ -120,4 +120,29 @@ impl StatusService for Service {
     async fn get_caller(&self, _: Request<GetCallerRequest>) -> Answer<GetCallerResponse> {
         Ok(Response::new(GetCallerResponse { name: "ops".into(), role: CallerRole::Operator.into() }))
     }
+
+    async fn count_failures(&self, request: Request<CountFailuresRequest>) -> Answer<CountFailuresResponse> {
+        self.0.note(request.get_ref());
+        let count = |reason: &str, rows| FailureCount { reason: reason.into(), rows };
+        let reasons = vec![count("remote_refused", 41), count("local_missing", 1)];
+        Ok(Response::new(CountFailuresResponse { reasons }))
+    }
+
+    async fn describe_mapping(
+        &self,
+        request: Request<DescribeMappingRequest>,
+    ) -> Answer<DescribeMappingResponse> {
+        let name = request.into_inner().mapping;
+        let status = self.0.mappings.lock().unwrap().iter().find(|known| known.mapping_id == name).cloned();
+        if status.is_none() {
+            return Err(Status::not_found(format!("no mapping {name:?}")));
+        }
+        Ok(Response::new(DescribeMappingResponse {
+            status,
+            policy: vec!["Every change goes there.".into(), "Local copies stay.".into()],
+            document: "{\n  \"account\": \"AUTH_a\"\n}\n".into(),
+            path: "containers[0]".into(),
+            failure_reasons: vec![FailureCount { reason: "remote_refused".into(), rows: 41 }],
+        }))
+    }
 }

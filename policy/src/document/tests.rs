@@ -250,3 +250,18 @@ proptest! {
         let _ = lookup(&new, "a", "c");
     }
 }
+
+#[test]
+fn one_element_is_shown_without_its_secrets() {
+    let document = json!({"containers": [
+        {"account": "a"},
+        {"account": "b", "aws_identity": "id", "aws_secret": "hunter2", "nested": {"password": "hunter3"}},
+        7
+    ]})
+    .to_string();
+    let shown = element(&document, 1);
+    assert!(!shown.contains("hunter") && shown.contains("\"aws_identity\": \"id\""), "{shown}");
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["nested"]["password"], "***");
+    assert_eq!(element(&document, 0), "{\n  \"account\": \"a\"\n}\n");
+    assert_eq!((element(&document, 3).as_str(), element("no JSON", 0).as_str()), ("", ""));
+}
