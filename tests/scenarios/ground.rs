@@ -3,6 +3,7 @@
 
 mod ground_browser;
 mod ground_etcd;
+mod ground_fleet;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

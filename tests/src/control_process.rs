@@ -12,7 +12,11 @@ use swift_s3_proto::v1::config_service_client::ConfigServiceClient;
 use swift_s3_proto::v1::node_service_client::NodeServiceClient;
 use swift_s3_proto::v1::status_service_client::StatusServiceClient;
 use swift_s3_proto::v1::{ApplyConfigRequest, GetConfigRequest, NodeState, Revision};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use crate::process::{Process, ProcessOptions, read_log};
 use crate::s3_servers::built_program;
@@ -26,12 +30,39 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Every node has answered to a configuration by then.
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
 
+/// Puts a caller's token into each call; none if there is no access file.
+#[derive(Debug, Clone, Default)]
+pub struct Token(Option<MetadataValue<Ascii>>);
+
+impl Token {
+    /// One that is shown as a bearer token.
+    ///
+    /// # Errors
+    /// When it cannot be put into a header.
+    pub fn new(token: &str) -> Result<Self> {
+        Ok(Self(Some(format!("Bearer {token}").parse()?)))
+    }
+}
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The way of calls to a control plane.
+pub type Calls = InterceptedService<Channel, Token>;
+
 /// A control plane with its data in a folder. It keeps its port over restarts.
 #[derive(Debug)]
 pub struct Control {
     folder: PathBuf,
     arguments: Vec<String>,
     address: SocketAddr,
+    token: Token,
     process: Mutex<Option<Process>>,
 }
 
@@ -47,10 +78,19 @@ impl Control {
             folder,
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token: Token::default(),
             process: Mutex::new(None),
         };
         control.address = control.launch().await?;
         Ok(control)
+    }
+
+    /// From now on this token is in each call that a test makes.
+    ///
+    /// # Errors
+    /// When it cannot be put into a header.
+    pub fn with_token(self, token: &str) -> Result<Self> {
+        Ok(Self { token: Token::new(token)?, ..self })
     }
 
     /// Starts it again at the same address.
@@ -144,18 +184,21 @@ impl Control {
     }
 
     /// A client.
-    pub fn status(&self) -> Result<StatusServiceClient<Channel>> {
-        Ok(StatusServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    pub fn status(&self) -> Result<StatusServiceClient<Calls>> {
+        let client = StatusServiceClient::with_interceptor(self.channel()?, self.token.clone());
+        Ok(client.max_decoding_message_size(MAX_MESSAGE_BYTES))
     }
 
     /// A client.
-    pub fn config(&self) -> Result<ConfigServiceClient<Channel>> {
-        Ok(ConfigServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    pub fn config(&self) -> Result<ConfigServiceClient<Calls>> {
+        let client = ConfigServiceClient::with_interceptor(self.channel()?, self.token.clone());
+        Ok(client.max_decoding_message_size(MAX_MESSAGE_BYTES))
     }
 
     /// A client.
-    pub fn node(&self) -> Result<NodeServiceClient<Channel>> {
-        Ok(NodeServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    pub fn node(&self) -> Result<NodeServiceClient<Calls>> {
+        let client = NodeServiceClient::with_interceptor(self.channel()?, self.token.clone());
+        Ok(client.max_decoding_message_size(MAX_MESSAGE_BYTES))
     }
 
     /// The revision in force; 0 for none.

@@ -41,9 +41,11 @@
 //! | [`etcd_fleet`], [`mixed_load`] | workers with an etcd, each by a way of its own; clients that know what must come out |
 //! | [`storm`] | everything breaks while clients write |
 //! | [`shunt_process`], [`shunt_doors`] | the product's shunt; its two doors, with users |
+//! | [`simulated_fleet`] | nodes that are only told of, as many as wanted |
 //! | [`worker_process`], [`sync_json`] | the product's worker and its configuration |
 //! | [`compare`] | where a bucket differs from a container |
 //! | [`browser`] | a headless Chromium, driven by roles, labels and visible text |
+//! | [`web_ui`] | the pages of a control plane, with somebody signed in |
 //! | [`wait`], [`process`], [`usage`] | polling with a reason, children with logs, CPU time and memory |
 //! | [`run_directory`], [`leash`], [`ports`], [`python`] | what the above stand on |
 //! | [`operation`] | which S3 operation a request is |
@@ -69,6 +71,7 @@ pub mod s3_client;
 pub mod s3_servers;
 pub mod shunt_doors;
 pub mod shunt_process;
+pub mod simulated_fleet;
 pub mod site;
 pub mod storm;
 pub mod swift_client;
@@ -78,4 +81,5 @@ pub mod sync_json;
 pub mod tcp_gate;
 pub mod usage;
 pub mod wait;
+pub mod web_ui;
 pub mod worker_process;

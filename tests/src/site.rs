@@ -18,6 +18,7 @@ use crate::swift_client::SwiftClient;
 use crate::swift_cluster::{SwiftCluster, SwiftOptions};
 use crate::sync_json::{MappingJson, SyncJson};
 use crate::wait;
+use crate::web_ui::WebUi;
 use crate::worker_process::{RoundOutcome, Worker};
 
 /// The bucket's name.
@@ -116,6 +117,21 @@ impl Site {
         self.start_workers_under(&control)?;
         control.wait_synced(self.workers.len()).await?;
         Ok(control)
+    }
+
+    /// The same with an access file and the web UI; workers have their token.
+    pub async fn start_guarded(&self, config: &SyncJson) -> Result<(Control, WebUi)> {
+        let folder = self.directory.folder("control")?;
+        let ui = WebUi::prepare(&folder)?;
+        let control = ui.start(folder, &[]).await?;
+        control.apply(config).await?;
+        for worker in &self.workers {
+            let token_file = ui.node_token_file().to_string_lossy().into_owned();
+            worker.set_arguments(["--control-token-file".to_owned(), token_file]);
+        }
+        self.start_workers_under(&control)?;
+        control.wait_synced(self.workers.len()).await?;
+        Ok((control, ui))
     }
 
     /// Starts all workers under a control plane.

@@ -3,21 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use swift_s3_proto::MAX_MESSAGE_BYTES;
+use anyhow::{Context, Result, bail};
 use swift_s3_proto::v1::control_message::Message as Order;
 use swift_s3_proto::v1::node_message::Message;
-use swift_s3_proto::v1::node_service_client::NodeServiceClient;
 use swift_s3_proto::v1::{
     ConfigAnswer, ConfigOutcome, ControlMessage, FeedKey, FeedProgress, FeedStatus, Heartbeat, Hello, Lag,
-    NodeMessage, ProgressReport, Role,
+    ProgressReport, Role,
 };
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use swift_s3_tests::control_process::Token;
+use swift_s3_tests::simulated_fleet::session::{LAST_PAUSE, OUTGOING, Session, endpoint, pause};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tonic::transport::Endpoint;
 
 use super::fleet::{Fleet, Received};
@@ -28,14 +24,6 @@ pub const STATUS_FEEDS: usize = 20;
 pub const REPORT_FEEDS: usize = 100;
 /// Feeds that changed between two heartbeats.
 const CHANGED_FEEDS: usize = 3;
-/// As the worker: an answer to the registration takes no longer.
-const WELCOME_LIMIT: Duration = Duration::from_secs(10);
-/// As the worker: the first pause is random up to this, later ones up to twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// As the worker: messages that wait to be sent.
-const OUTGOING: usize = 64;
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Of a node that is going to stop reading: what the kernel and HTTP/2 take in its place is small.
 const SMALL_WINDOW: u32 = 65_535;
 
@@ -57,12 +45,7 @@ type Waiting = BTreeMap<u64, (i64, Instant)>;
 impl Node {
     /// One that is not connected yet.
     pub fn new(fleet: Arc<Fleet>, index: usize) -> Result<Self> {
-        let mut endpoint = Endpoint::from_shared(fleet.url.clone())?
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
+        let mut endpoint = endpoint(&fleet.url)?;
         if fleet.may_stop_reading(index) {
             endpoint = endpoint.initial_stream_window_size(SMALL_WINDOW);
         }
@@ -90,36 +73,20 @@ impl Node {
     }
 
     async fn serve(&mut self, was_connected: &mut bool) -> Result<()> {
-        let channel = self.endpoint.connect().await?;
-        let mut client = NodeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let (sender, outgoing) = mpsc::channel(OUTGOING);
-        send(&sender, Message::Hello(self.hello())).await?;
-        let stream = timeout(WELCOME_LIMIT, client.session(ReceiverStream::new(outgoing))).await??;
-        let mut stream = stream.into_inner();
-        let welcome = match timeout(WELCOME_LIMIT, stream.message()).await?? {
-            Some(ControlMessage { message: Some(Order::Welcome(welcome)) }) => welcome,
-            other => bail!("the first answer was no welcome: {other:?}"),
-        };
+        let mut session = Session::open(&self.endpoint, &Token::default(), self.hello()).await?;
         *was_connected = true;
         self.fleet.welcomed();
-        let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds));
         let mut waiting = Waiting::new();
-        let ended = self.converse(&sender, &mut stream, heartbeat, &mut waiting).await;
+        let ended = self.converse(&mut session, &mut waiting).await;
         for (cursor, _) in waiting.into_values().rev() {
             self.unsettled.push_front(cursor);
         }
         ended
     }
 
-    async fn converse(
-        &mut self,
-        sender: &mpsc::Sender<NodeMessage>,
-        stream: &mut Streaming<ControlMessage>,
-        heartbeat: Duration,
-        waiting: &mut Waiting,
-    ) -> Result<()> {
+    async fn converse(&mut self, session: &mut Session, waiting: &mut Waiting) -> Result<()> {
         // A heartbeat falls somewhere into the interval, not on all nodes at once.
-        let mut beat = interval(heartbeat);
+        let mut beat = interval(session.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = 0;
         let mut sequence = 0;
@@ -131,12 +98,12 @@ impl Node {
             let may_send = waiting.len() < pace.in_flight;
             let is_owed = !self.unsettled.is_empty();
             tokio::select! {
-                message = stream.message(), if !(pace.is_stuck && self.fleet.may_stop_reading(self.index)) => {
+                message = session.orders.message(), if !(pace.is_stuck && self.fleet.may_stop_reading(self.index)) => {
                     let message = message?.context("control ended the stream")?;
-                    self.take(sender, message, waiting).await?;
+                    self.take(session, message, waiting).await?;
                 }
                 _ = beat.tick() => {
-                    send(sender, Message::Heartbeat(self.heartbeat(beats))).await?;
+                    session.send(Message::Heartbeat(self.heartbeat(beats))).await?;
                     beats += 1;
                 }
                 changed = tempo.changed() => {
@@ -148,12 +115,12 @@ impl Node {
                     due = Instant::now().max(due + pace.every);
                     self.cursor += 1;
                     let cursor = self.cursor;
-                    self.report(sender, waiting, &mut sequence, cursor).await?;
+                    self.report(session, waiting, &mut sequence, cursor).await?;
                 }
                 () = std::future::ready(()), if waiting.len() < OUTGOING && is_owed => {
                     let cursor = self.unsettled.pop_front().context("one is owed")?;
                     self.fleet.resent.fetch_add(1, Ordering::AcqRel);
-                    self.report(sender, waiting, &mut sequence, cursor).await?;
+                    self.report(session, waiting, &mut sequence, cursor).await?;
                 }
             }
         }
@@ -161,7 +128,7 @@ impl Node {
 
     async fn report(
         &mut self,
-        sender: &mpsc::Sender<NodeMessage>,
+        session: &Session,
         waiting: &mut Waiting,
         sequence: &mut u64,
         cursor: i64,
@@ -174,16 +141,13 @@ impl Node {
         let feeds = (0..REPORT_FEEDS)
             .map(|feed| FeedProgress { is_complete, ..self.progress(feed, cursor) })
             .collect();
-        send(
-            sender,
-            Message::Progress(ProgressReport { sequence: *sequence, feeds, ..ProgressReport::default() }),
-        )
-        .await
+        let report = ProgressReport { sequence: *sequence, feeds, ..ProgressReport::default() };
+        session.send(Message::Progress(report)).await
     }
 
     async fn take(
         &mut self,
-        sender: &mpsc::Sender<NodeMessage>,
+        session: &Session,
         message: ControlMessage,
         waiting: &mut Waiting,
     ) -> Result<()> {
@@ -198,7 +162,7 @@ impl Node {
                     outcome: ConfigOutcome::Applied.into(),
                     problems: Vec::new(),
                 };
-                send(sender, Message::ConfigAnswer(answer)).await?;
+                session.send(Message::ConfigAnswer(answer)).await?;
             }
             Some(Order::ProgressAck(ack)) if ack.failure.is_empty() => {
                 let later = waiting.split_off(&(ack.sequence + 1));
@@ -265,17 +229,6 @@ impl Node {
 
 /// The lane whose cursor is looked at in the end.
 pub const LANE: &str = "own";
-
-async fn send(sender: &mpsc::Sender<NodeMessage>, message: Message) -> Result<()> {
-    let sent = sender.send(NodeMessage { message: Some(message) }).await;
-    sent.map_err(|_| anyhow!("the connection is closed"))
-}
-
-/// The worker's rule: random up to a second at first, then up to twice as long each time, and at least half of that.
-fn pause(failures: u32, spread: f64) -> Duration {
-    let most = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
-    if failures == 0 { most.mul_f64(spread) } else { most.mul_f64(0.5 + spread / 2.0) }
-}
 
 /// The name of a node.
 pub fn node_id(index: usize) -> String {
