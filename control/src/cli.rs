@@ -1,7 +1,7 @@
 //! The command line of `swift-s3-control`, and the life of the process from its first line to its exit code.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use swift_s3_daemon::logging::{self, LogSettings};
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_etcd::{Etcd, EtcdSettings};
+use swift_s3_web_ui::Backend;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::store::mirror::Keys;
 use crate::store::{self, CopyDirectory, DataDirectory, NewRevision, Store};
 use crate::time;
 use crate::transport::TlsFiles;
+use crate::web::{self, Pages};
 
 mod arguments;
 
@@ -123,19 +125,19 @@ fn raise_file_limit() {
 
 /// On an address that other hosts reach, every protection that is left out must be asked for.
 fn check_exposure(arguments: &Arguments) -> Result<(), String> {
-    if arguments.listen.ip().is_loopback() {
-        return Ok(());
-    }
-    let listen = arguments.listen;
-    if arguments.tls_cert.is_none() && !arguments.allow_plaintext {
-        return Err(format!(
-            "--listen {listen} without TLS: give --tls-cert and --tls-key, or insist with --allow-plaintext"
-        ));
-    }
-    if arguments.access.is_none() && !arguments.allow_anonymous {
-        return Err(format!(
-            "--listen {listen} without access control: give --access, or insist with --allow-anonymous"
-        ));
+    let doors = [("--listen", Some(arguments.listen)), ("--http", arguments.http)];
+    for (flag, address) in doors {
+        let Some(address) = address.filter(|address| !address.ip().is_loopback()) else { continue };
+        if arguments.tls_cert.is_none() && !arguments.allow_plaintext {
+            return Err(format!(
+                "{flag} {address} without TLS: give --tls-cert and --tls-key, or insist with --allow-plaintext"
+            ));
+        }
+        if arguments.access.is_none() && !arguments.allow_anonymous {
+            return Err(format!(
+                "{flag} {address} without access control: give --access, or insist with --allow-anonymous"
+            ));
+        }
     }
     Ok(())
 }
@@ -199,9 +201,43 @@ async fn serve(
     if let Some(text) = &initial {
         begin_with(&control, text).await.map_err(data)?;
     }
-    let (listener, _) = listen(arguments).await?;
+    let (listener, _) = listen(arguments.listen, arguments.port_file.as_deref()).await?;
+    let backend = server::backend(&control, &doors).map_err(failed)?;
+    let pages = serve_pages(arguments, backend, &doors, &control.stopping).await?;
     let serving = tokio::spawn(server::serve(Arc::clone(&control), listener, doors.clone()));
-    until_stopped(arguments, signals, &doors, serving, &control.stopping).await
+    until_stopped(arguments, signals, &doors, serving, &control.stopping).await?;
+    pages.finish().await;
+    Ok(())
+}
+
+/// The web pages, if they are wanted.
+struct WebPages(Option<(JoinHandle<()>, Option<PathBuf>)>);
+
+impl WebPages {
+    /// Comes back when browsers are done with, or cut off.
+    async fn finish(self) {
+        let Some((serving, port_file)) = self.0 else { return };
+        drop(serving.await);
+        if let Some(path) = port_file {
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+async fn serve_pages(
+    arguments: &Arguments,
+    backend: Backend,
+    doors: &Doors,
+    stopping: &CancellationToken,
+) -> Result<WebPages, Failure> {
+    let Some(http) = arguments.http else { return Ok(WebPages(None)) };
+    let (listener, _) = listen(http, arguments.http_port_file.as_deref()).await?;
+    let pages = Pages {
+        names: arguments.http_names.clone(),
+        requires_certificate: arguments.client_ca.is_some() && arguments.access.is_none(),
+    };
+    let serving = web::serve(pages, listener, backend, doors.clone(), stopping.clone());
+    Ok(WebPages(Some((tokio::spawn(serving), arguments.http_port_file.clone()))))
 }
 
 /// One of several, with their state in etcd.
@@ -213,7 +249,7 @@ async fn serve_cluster(
     initial: Option<String>,
 ) -> Result<(), Failure> {
     let signals = Signals::install().map_err(failed)?;
-    let (listener, address) = listen(arguments).await?;
+    let (listener, address) = listen(arguments.listen, arguments.port_file.as_deref()).await?;
     let (board, stopping) = (Board::default(), CancellationToken::new());
     let etcd = Etcd::new(etcd);
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
@@ -229,6 +265,7 @@ async fn serve_cluster(
         board: board.clone(),
         stopping: stopping.clone(),
     };
+    let pages = serve_pages(arguments, server::backend_any(&board, &doors), &doors, &stopping).await?;
     let listening = server::serve_any(board, listener, doors.clone(), stopping.clone());
     let stop = stopping.clone();
     let serving = tokio::spawn(async move {
@@ -242,7 +279,9 @@ async fn serve_cluster(
         served.map_err(failed)
     });
     // The state may be found unusable, which has an exit code of its own.
-    until_stopped(arguments, signals, &doors, serving, &stopping).await
+    until_stopped(arguments, signals, &doors, serving, &stopping).await?;
+    pages.finish().await;
+    Ok(())
 }
 
 fn settings(arguments: &Arguments) -> Settings {
@@ -253,12 +292,11 @@ fn settings(arguments: &Arguments) -> Settings {
     }
 }
 
-async fn listen(arguments: &Arguments) -> Result<(TcpListener, SocketAddr), Failure> {
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .map_err(|error| failed(format!("could not listen on {}: {error}", arguments.listen)))?;
+async fn listen(on: SocketAddr, port_file: Option<&Path>) -> Result<(TcpListener, SocketAddr), Failure> {
+    let listener =
+        TcpListener::bind(on).await.map_err(|error| failed(format!("could not listen on {on}: {error}")))?;
     let address = listener.local_addr().map_err(failed)?;
-    if let Some(path) = &arguments.port_file {
+    if let Some(path) = port_file {
         write_port_file(path, address).map_err(|error| failed(format!("{}: {error}", path.display())))?;
     }
     Ok((listener, address))
@@ -389,6 +427,9 @@ mod tests {
             ("[::]:0", &tls, false),
             ("10.1.2.3:5", &["--tls-cert", "c", "--tls-key", "k", "--access", "a"], true),
             ("10.1.2.3:5", &["--allow-plaintext", "--access", "a"], true),
+            ("127.0.0.1:0", &["--http", "127.0.0.1:0"], true),
+            ("127.0.0.1:0", &["--http", "0.0.0.0:0"], false),
+            ("127.0.0.1:0", &["--http", "0.0.0.0:0", "--allow-plaintext", "--access", "a"], true),
         ] {
             let arguments = ["swift-s3-control", "--data-dir", "d", "--listen", listen];
             let arguments = Arguments::try_parse_from(arguments.iter().chain(extra)).unwrap();

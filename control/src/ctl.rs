@@ -20,8 +20,9 @@ pub mod json;
 pub mod output;
 pub mod settings;
 pub mod table;
-pub mod text;
 pub mod units;
+
+pub use swift_s3_web_ui::text;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

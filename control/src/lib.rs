@@ -40,4 +40,5 @@ pub mod time;
 pub mod transport;
 pub mod verdict;
 pub mod verify;
+pub mod web;
 pub mod workers;

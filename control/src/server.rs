@@ -11,6 +11,7 @@ use swift_s3_proto::v1::node_service_server::NodeServiceServer;
 use swift_s3_proto::v1::policy_service_server::PolicyServiceServer;
 use swift_s3_proto::v1::status_service_server::StatusServiceServer;
 use swift_s3_proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES};
+use swift_s3_web_ui::Backend;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -86,8 +87,10 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -
         .layer(layer_fn(move |inner| Gate::new(inner, Arc::clone(&access), None)))
         .add_routes(routes.add_service(health_service));
     let stop = control.stopping.clone();
-    let serving = router
-        .serve_with_incoming_shutdown(transport::accept(listener, doors.tls), stop.clone().cancelled_owned());
+    let serving = router.serve_with_incoming_shutdown(
+        transport::accept(listener, doors.tls, transport::CLIENTS),
+        stop.clone().cancelled_owned(),
+    );
     tracing::info!(address = %shown(address), control = %control.id, "serving");
     tokio::pin!(serving);
     let served = tokio::select! {
@@ -132,8 +135,10 @@ pub async fn serve_any(
             Gate::new(switch, Arc::clone(&access), Some(board.clone()))
         }))
         .add_service(health_service);
-    let serving = router
-        .serve_with_incoming_shutdown(transport::accept(listener, doors.tls), stop.clone().cancelled_owned());
+    let serving = router.serve_with_incoming_shutdown(
+        transport::accept(listener, doors.tls, transport::CLIENTS),
+        stop.clone().cancelled_owned(),
+    );
     tracing::info!(address = %shown(address), "listening");
     tokio::pin!(serving);
     let served = tokio::select! {
@@ -146,6 +151,21 @@ pub async fn serve_any(
     stop.cancel();
     telling.abort();
     Ok(served?)
+}
+
+/// Answers calls that are made in this process, as the gate lets them.
+///
+/// # Errors
+/// When reflection cannot read the contract.
+pub fn backend(control: &Arc<Control>, doors: &Doors) -> Result<Backend, ServeError> {
+    Ok(Backend::new(Gate::new(routes(control)?, Arc::clone(&doors.access), None)))
+}
+
+/// The same for one of several processes.
+#[must_use]
+pub fn backend_any(board: &Board, doors: &Doors) -> Backend {
+    let switch = Switch::new(Routes::default(), board.clone());
+    Backend::new(Gate::new(switch, Arc::clone(&doors.access), Some(board.clone())))
 }
 
 /// All services but health.

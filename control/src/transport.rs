@@ -31,6 +31,11 @@ const MAX_HANDSHAKES: usize = 256;
 /// The pause after the kernel refuses a connection, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// What a TLS client may speak after the handshake: gRPC.
+pub const CLIENTS: &[&[u8]] = &[b"h2"];
+/// The same for browsers.
+pub const BROWSERS: &[&[u8]] = &[b"h2", b"http/1.1"];
+
 /// Which certificates to use.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -80,10 +85,9 @@ impl TlsFiles {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder
+        let config = builder
             .with_single_cert(chain, key)
             .map_err(|error| failed(&self.certificate, format!("does not go with the key: {error}")))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
     }
 }
@@ -136,6 +140,14 @@ enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Connection {
+    /// True if nobody else can read it.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.io, Io::Tls(_))
+    }
+}
+
 impl Connected for Connection {
     type ConnectInfo = Peer;
 
@@ -144,11 +156,13 @@ impl Connected for Connection {
     }
 }
 
-/// Accepts connections until the returned stream is dropped. `tls` is looked at for each; none: plaintext.
+/// Accepts connections until the returned stream is dropped. `tls` is looked at for each; none: plaintext. `protocols` are what
+/// may be spoken over TLS.
 #[must_use]
 pub fn accept(
     listener: TcpListener,
     tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+    protocols: &'static [&'static [u8]],
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(64);
     tokio::spawn(async move {
@@ -167,7 +181,12 @@ pub fn accept(
                     continue;
                 }
             };
-            let (ready, tls) = (ready.clone(), tls.load_full());
+            let tls = tls.load_full().map(|config| {
+                let mut config = rustls::ServerConfig::clone(&config);
+                config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+                Arc::new(config)
+            });
+            let ready = ready.clone();
             tokio::spawn(async move {
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, open(stream, address, tls)).await {
                     Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),

@@ -49,6 +49,21 @@ pub struct Arguments {
     /// Write the address that is listened on to this file
     #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_PORT_FILE")]
     pub port_file: Option<PathBuf>,
+    /// Serve the web pages here; port 0 takes a free one [default: not at all]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SWIFT_S3_CONTROL_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// Write the address of the web pages to this file
+    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_HTTP_PORT_FILE", requires = "http")]
+    pub http_port_file: Option<PathBuf>,
+    /// Without access control: a name by which browsers may ask for the web pages, beside addresses and localhost; repeatable
+    #[arg(
+        long = "http-name",
+        value_name = "HOST",
+        env = "SWIFT_S3_CONTROL_HTTP_NAMES",
+        value_delimiter = ',',
+        requires = "http"
+    )]
+    pub http_names: Vec<String>,
     /// The server's certificate chain, PEM
     #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,

@@ -1,0 +1,102 @@
+// Makes pages follow what happens. Everything works without it, only not by itself.
+"use strict";
+(() => {
+  const live = document.getElementById("live");
+  const connection = document.getElementById("connection");
+
+  // Attributes that belong to the visitor: what was opened, typed or chosen stays so.
+  const kept = new Set(["open", "value", "checked", "selected"]);
+
+  function sameKind(a, b) {
+    return a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
+  }
+
+  // Makes `old` like `fresh` with as few changes as needed, so that focus, selection and scroll positions stay.
+  function morph(old, fresh) {
+    if (old.nodeType === Node.TEXT_NODE) {
+      if (old.data !== fresh.data) old.data = fresh.data;
+      return;
+    }
+    if (old.nodeType !== Node.ELEMENT_NODE || old.hasAttribute("data-keep")) return;
+    for (const { name } of [...old.attributes]) {
+      if (!fresh.hasAttribute(name) && !kept.has(name)) old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (!kept.has(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    morphChildren(old, fresh);
+  }
+
+  function morphChildren(old, fresh) {
+    let at = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      let found = at;
+      // Something with an id may have moved down: what is before it is gone.
+      if (at && !sameKind(at, next) && next.id) {
+        while (found && !sameKind(found, next)) found = found.nextSibling;
+        while (found && at !== found) {
+          const gone = at;
+          at = at.nextSibling;
+          gone.remove();
+        }
+      }
+      if (at && sameKind(at, next)) {
+        morph(at, next);
+        at = at.nextSibling;
+      } else {
+        old.insertBefore(next, at);
+      }
+    }
+    while (at) {
+      const gone = at;
+      at = at.nextSibling;
+      gone.remove();
+    }
+  }
+
+  function tell(text) {
+    if (!connection) return;
+    connection.hidden = !text;
+    if (connection.textContent !== text) connection.textContent = text;
+  }
+
+  let source = null;
+  let retry = 0;
+
+  function follow() {
+    if (!live || source || document.hidden) return;
+    source = new EventSource(location.pathname + location.search);
+    source.onopen = () => { retry = 0; };
+    source.onmessage = (event) => {
+      const news = JSON.parse(event.data);
+      if ("reload" in news) {
+        location.reload();
+        return;
+      }
+      tell(news.trouble ? "Not up to date: " + news.trouble : "");
+      if (news.html === undefined) return;
+      const fresh = document.createElement("template");
+      fresh.innerHTML = news.html;
+      morphChildren(live, fresh.content);
+      document.dispatchEvent(new Event("live"));
+    };
+    source.onerror = () => {
+      source.close();
+      source = null;
+      retry = Math.min(retry + 1, 5);
+      tell("Not up to date: the connection to swift-s3-control is lost. Trying again.");
+      setTimeout(follow, retry * 1000);
+    };
+  }
+
+  // A page that nobody looks at needs no connection: browsers have few for each server.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && source) {
+      source.close();
+      source = null;
+    } else {
+      follow();
+    }
+  });
+  follow();
+})();
