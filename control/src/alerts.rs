@@ -200,6 +200,7 @@ mod tests {
                 capabilities: Vec::new(),
                 revision: 7,
                 last_seen_at_ms: NOW - 60_000,
+                is_lost: false,
             },
             is_live: true,
             connected_at_ms: Some(NOW),
@@ -213,6 +214,7 @@ mod tests {
             health: Vec::new(),
             clock_skew_seconds: Some(0.5),
             coordination: None,
+            load: None,
             refused_report: None,
         }
     }

@@ -114,6 +114,7 @@ mod tests {
                 capabilities: can.iter().map(|word| (*word).to_owned()).collect(),
                 revision: 0,
                 last_seen_at_ms: 0,
+                is_lost: false,
             },
             is_live,
             connected_at_ms: None,
@@ -121,6 +122,7 @@ mod tests {
             health: Vec::new(),
             clock_skew_seconds: None,
             coordination: None,
+            load: None,
             refused_report: None,
         }
     }

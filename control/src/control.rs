@@ -7,6 +7,7 @@ use bytes::Bytes;
 use swift_s3_proto::v1::Problem;
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::Activities;
 use crate::audits::Audits;
 use crate::documents::{self, Checked, Lookups};
 use crate::feeds::Feeds;
@@ -71,6 +72,8 @@ pub struct Control {
     pub push: Push,
     /// The latest status.
     pub overview: OverviewCache,
+    /// What happens, to be written down.
+    pub activities: Activities,
     /// Comparisons, counts and repairs under way.
     pub audits: Audits,
     /// What is in force, for questions about prefixes.
@@ -125,6 +128,7 @@ impl Control {
             push: Push::new(epoch, document, switches, workers),
             registry,
             overview: OverviewCache::default(),
+            activities: Activities::default(),
             audits: Audits::default(),
             parsed: Parsed::default(),
             settings,

@@ -35,6 +35,23 @@ pub struct Feeds {
     words: Words,
     /// Of mappings in force only.
     rates: HashMap<Arc<str>, Rate>,
+    /// The first since they were taken, of mappings in force only.
+    holds: HashMap<Arc<str>, Hold>,
+}
+
+/// The delete limit began to hold deletes of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The mapping.
+    pub mapping_id: String,
+    /// Since then, by the node's clock.
+    pub since_ms: i64,
+    /// The node that tells it.
+    pub node_id: String,
+    /// Account and container.
+    pub place: String,
+    /// Why, in words.
+    pub because: String,
 }
 
 #[derive(Debug, Default)]
@@ -155,6 +172,7 @@ impl Feeds {
         node.beat += 1;
         node.sent_at_ms = sent_at.as_ref().map_or(now_ms, time::milliseconds);
         for status in feeds {
+            self.note_hold(&node_id, &node, &status);
             self.take(&mut node, status, now_ms);
         }
         for key in ended {
@@ -200,6 +218,31 @@ impl Feeds {
             done: Some(done),
         };
         node.feeds.insert(key, feed);
+    }
+
+    /// Notes that deletes are held, if that was not told before.
+    fn note_hold(&mut self, node_id: &str, node: &NodeFeeds, status: &FeedStatus) {
+        let (Some(held_at), Some(key)) = (&status.deletes_held_at, &status.key) else { return };
+        let since_ms = time::milliseconds(held_at);
+        let key: Key = (Arc::from(key.mapping_identity.as_str()), Arc::from(key.database_id.as_str()));
+        let before = node.feeds.get(&key).and_then(|feed| feed.status.as_ref()?.held_since_ms);
+        let Some((mapping_id, _)) = self.rates.get_key_value(status.mapping_id.as_str()) else { return };
+        if before == Some(since_ms) {
+            return;
+        }
+        self.holds.entry(Arc::clone(mapping_id)).or_insert_with(|| Hold {
+            mapping_id: status.mapping_id.clone(),
+            since_ms,
+            node_id: node_id.to_owned(),
+            place: format!("{}/{}", status.account, status.container),
+            because: cut(&status.deletes_held_because).to_owned(),
+        });
+    }
+
+    /// Holds that were told since they were taken last; one of each mapping.
+    #[must_use]
+    pub fn take_holds(&mut self) -> Vec<Hold> {
+        self.holds.drain().map(|(_, hold)| hold).collect()
     }
 
     /// Forgets a node's feeds.

@@ -18,6 +18,7 @@
 //! | [`verify`] | proving that a remote can be used, for `swift-s3ctl` and `swift-s3-verify` |
 
 pub mod access;
+pub mod activity;
 pub mod alerts;
 pub mod audits;
 pub mod cli;

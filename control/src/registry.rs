@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use swift_s3_proto::v1::{
     ConfigAnswer, ConfigOutcome, ControlMessage, Coordination, ExplainAnswer, ExplainCommand, Heartbeat,
-    Hello, MappingHealth, NodeState, ObjectFindings, Problem, RetryCommand, Role, control_message,
+    Hello, MappingHealth, NodeLoad, NodeState, ObjectFindings, Problem, RetryCommand, Role, control_message,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -15,6 +15,10 @@ use tonic::Status;
 use crate::feeds::cut;
 use crate::store::NodeRecord;
 use crate::time;
+
+mod news;
+
+pub use news::{Arrival, NodeNews};
 
 /// Messages that wait for one node; the configuration is not among them.
 const OUTBOUND_QUEUE: usize = 64;
@@ -44,6 +48,7 @@ struct State {
     next_question: u64,
     questions: HashMap<u64, Asker>,
     slow_nodes_ended: u64,
+    news: Vec<NodeNews>,
 }
 
 /// Who waits for answers to a question.
@@ -63,11 +68,16 @@ struct Node {
     health: Vec<MappingHealth>,
     clock_skew_seconds: Option<f64>,
     coordination: Option<Coordination>,
+    load: Option<NodeLoad>,
     /// Why its latest report was refused, if it was.
     refused_report: Option<String>,
     /// The reason that was last told in the log.
     told_refusal: Option<String>,
     is_unsaved: bool,
+    /// The process that connected last; `None`: none since this one of control started.
+    instance_id: Option<String>,
+    /// When its connection ended, or it was remembered.
+    gone_at: Instant,
 }
 
 #[derive(Debug)]
@@ -134,6 +144,8 @@ pub struct NodeView {
     pub clock_skew_seconds: Option<f64>,
     /// How it shares the work with others; of a live worker.
     pub coordination: Option<Coordination>,
+    /// What it takes of its machine; of a live node.
+    pub load: Option<NodeLoad>,
     /// Why its latest report was refused, if it was; of a live node.
     pub refused_report: Option<String>,
 }
@@ -202,6 +214,10 @@ impl Registry {
             }
             drop(session.end.send(Status::aborted("a newer connection of the same process took over")));
         }
+        if let Some(why) = news::arrival(state.nodes.get(&hello.node_id), &hello.instance_id) {
+            let (node_id, version, host) = (hello.node_id.clone(), hello.version.clone(), hello.host.clone());
+            state.tell(NodeNews::Connected { node_id, why, version, host });
+        }
         let (queue, outbound) = mpsc::channel(OUTBOUND_QUEUE);
         let (end, ended) = oneshot::channel();
         state.next_session += 1;
@@ -215,9 +231,11 @@ impl Registry {
             capabilities: hello.capabilities,
             revision: hello.revision,
             last_seen_at_ms: time::now_ms(),
+            is_lost: false,
         };
         let mut node = Node::new(record);
         node.is_unsaved = true;
+        node.instance_id = Some(hello.instance_id.clone());
         node.session = Some(Session {
             id,
             instance_id: hello.instance_id,
@@ -239,6 +257,7 @@ impl Registry {
             return false;
         };
         node.session = None;
+        node.gone_at = Instant::now();
         node.is_unsaved = true;
         self.count_workers(&state);
         true
@@ -270,6 +289,7 @@ impl Registry {
         {
             text.truncate(cut(text).len());
         }
+        let load = heartbeat.load.take().map(plain_numbers);
         let mut coordination = heartbeat.coordination.take();
         if let Some(told) = &mut coordination {
             told.takeovers.truncate(MAX_TAKEOVERS);
@@ -280,15 +300,24 @@ impl Registry {
         }
         let ahead_ms = |at| time::milliseconds(at).saturating_sub(time::now_ms());
         let skew = heartbeat.sent_at.as_ref().map(|at| ahead_ms(at) as f64 / 1_000.0);
-        self.with_session(node_id, session, |node| {
+        let takeovers = self.with_session(node_id, session, |node| {
             node.see();
             node.health = health;
             node.clock_skew_seconds = skew;
-            if coordination.is_some() {
-                node.coordination = coordination;
+            node.load = load.or(node.load);
+            let Some(told) = coordination else { return Vec::new() };
+            let new = news::new_takeovers(node.coordination.as_ref(), &told);
+            node.coordination = Some(told);
+            new
+        });
+        let Some(takeovers) = takeovers else { return false };
+        if !takeovers.is_empty() {
+            let mut state = self.lock();
+            for takeover in takeovers {
+                state.tell(NodeNews::ChangedHands { node_id: node_id.to_owned(), takeover });
             }
-        })
-        .is_some()
+        }
+        true
     }
 
     /// Remembers whether the latest report was refused, and why. True: the reason is new.
@@ -444,7 +473,15 @@ impl Registry {
 
     fn with_session<T>(&self, node_id: &str, session: u64, change: impl FnOnce(&mut Node) -> T) -> Option<T> {
         let mut state = self.lock();
-        state.nodes.get_mut(node_id).filter(|node| node.is_session(session)).map(change)
+        let node = state.nodes.get_mut(node_id).filter(|node| node.is_session(session))?;
+        let was_lost = node.record.is_lost;
+        let changed = change(node);
+        if was_lost && !node.record.is_lost {
+            let (version, host) = (node.record.version.clone(), node.record.host.clone());
+            let (node_id, why) = (node_id.to_owned(), Arrival::Back);
+            state.tell(NodeNews::Connected { node_id, why, version, host });
+        }
+        Some(changed)
     }
 }
 
@@ -474,9 +511,12 @@ impl Node {
             health: Vec::new(),
             clock_skew_seconds: None,
             coordination: None,
+            load: None,
             refused_report: None,
             told_refusal: None,
             is_unsaved: false,
+            instance_id: None,
+            gone_at: Instant::now(),
         }
     }
 
@@ -493,6 +533,7 @@ impl Node {
             session.seen_at = Instant::now();
         }
         self.record.last_seen_at_ms = time::now_ms();
+        self.record.is_lost = false;
         self.is_unsaved = true;
     }
 
@@ -512,9 +553,16 @@ impl Node {
             health: if is_live { self.health.clone() } else { Vec::new() },
             clock_skew_seconds: self.clock_skew_seconds.filter(|_| is_live),
             coordination: self.coordination.clone().filter(|_| is_live),
+            load: self.load.filter(|_| is_live),
             refused_report: self.refused_report.clone().filter(|_| is_live),
         }
     }
+}
+
+/// Without what JSON and people have no number for.
+fn plain_numbers(load: NodeLoad) -> NodeLoad {
+    let plain = |number: f64| if number.is_finite() { number.max(0.0) } else { 0.0 };
+    NodeLoad { cpu_seconds: plain(load.cpu_seconds), uptime_seconds: plain(load.uptime_seconds), ..load }
 }
 
 /// The longest id and similar words of a greeting.

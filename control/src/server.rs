@@ -23,6 +23,7 @@ use tonic_health::server::HealthReporter;
 use tower_layer::layer_fn;
 
 use crate::access::Access;
+use crate::activity;
 use crate::cluster::{Board, Role, Switch};
 use crate::control::Control;
 use crate::gate::Gate;
@@ -207,10 +208,14 @@ pub fn routes(control: &Arc<Control>) -> Result<Routes, ServeError> {
 }
 
 /// What runs beside the services until [`Control::stopping`] fires.
-pub(crate) struct Tasks([JoinHandle<()>; 2]);
+pub(crate) struct Tasks([JoinHandle<()>; 3]);
 
 pub(crate) fn tasks(control: &Arc<Control>) -> Tasks {
-    Tasks([tokio::spawn(count_workers(Arc::clone(control))), tokio::spawn(keep_house(Arc::clone(control)))])
+    Tasks([
+        tokio::spawn(count_workers(Arc::clone(control))),
+        tokio::spawn(keep_house(Arc::clone(control))),
+        tokio::spawn(activity::run(Arc::clone(control))),
+    ])
 }
 
 impl Tasks {

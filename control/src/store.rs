@@ -6,6 +6,8 @@
 //! | progress and parked rows of feeds | workers keep no state of their own |
 //! | switches of mappings | what operators paused or released |
 //! | nodes | a node that went silent must stay visible |
+//! | activity | who changed what, and what happened at night |
+//! | usage | what a month has cost so far; nobody else adds it up |
 //!
 //! Lag is not remembered: it is out of date within seconds. One thread writes (`writer`), every reader has a
 //! connection of its own (`reader`). Nothing here knows gRPC services; messages of the contract are its data types.
@@ -17,14 +19,19 @@ use mirror::Mirror;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+mod activity;
+mod cursors;
 mod directories;
 pub mod mirror;
 mod parked;
 mod reader;
 mod records;
 mod schema;
+mod usage;
 mod writer;
 
+pub use activity::{ActivityFilter, Line, Repeat};
+pub use cursors::{CursorFilter, CursorPage, CursorPosition};
 pub use directories::{CopyDirectory, DataDirectory, IdleDirectory};
 pub use parked::{FailureFilter, FailurePage, FailurePosition};
 pub use reader::Reader;
@@ -33,6 +40,7 @@ pub use records::{
     Switched, switches_for_nodes,
 };
 pub use schema::{OpenError, backup, upgrade};
+pub use usage::UsageNews;
 pub use writer::MAX_PARKED_PER_FEED;
 
 use swift_s3_proto::v1::FeedProgress;
@@ -186,8 +194,29 @@ impl Store {
     /// # Errors
     /// When a part of the report is not acceptable, or cannot be stored: then nothing of it is.
     pub async fn save_progress(&self, node_id: &str, feeds: Vec<FeedProgress>) -> Result<(), StoreError> {
-        let node_id = node_id.to_owned();
-        self.submit(|reply| Job::Progress { node_id, feeds, reply }).await
+        self.save_report(node_id, feeds, UsageNews::default()).await
+    }
+
+    /// The same, with what was asked of remotes meanwhile.
+    ///
+    /// # Errors
+    /// As [`Store::save_progress`].
+    pub async fn save_report(
+        &self,
+        node_id: &str,
+        feeds: Vec<FeedProgress>,
+        usage: UsageNews,
+    ) -> Result<(), StoreError> {
+        let (node_id, usage) = (node_id.to_owned(), Box::new(usage));
+        self.submit(|reply| Job::Progress { node_id, feeds, usage, reply }).await
+    }
+
+    /// Writes lines of activity.
+    ///
+    /// # Errors
+    /// When they cannot be stored.
+    pub async fn record(&self, lines: Vec<Line>) -> Result<(), StoreError> {
+        self.submit(|reply| Job::Record { lines, reply }).await
     }
 
     /// Puts a document in force if the revision in force is the expected one.

@@ -31,6 +31,13 @@ pub fn shown(milliseconds: i64) -> String {
         .map_or_else(|_| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
+/// The month in UTC, such as `2026-11`.
+#[must_use]
+pub fn month(milliseconds: i64) -> String {
+    jiff::Timestamp::from_millisecond(milliseconds)
+        .map_or_else(|_| "1970-01".to_owned(), |time| time.strftime("%Y-%m").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +49,7 @@ mod tests {
         }
         assert_eq!(milliseconds(&Timestamp { seconds: i64::MAX, nanos: 5 }), i64::MAX);
         assert_eq!(shown(1_700_000_000_123), "2023-11-14 22:13:20Z");
+        assert_eq!(month(1_700_000_000_123), "2023-11");
+        assert_eq!(month(i64::MAX), "1970-01");
     }
 }

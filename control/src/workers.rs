@@ -102,6 +102,7 @@ mod tests {
             capabilities: Vec::new(),
             revision: 0,
             last_seen_at_ms: seen_seconds * 1_000,
+            is_lost: false,
         };
         let nodes = [
             node(Role::Worker, 1_000),

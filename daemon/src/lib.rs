@@ -4,5 +4,6 @@
 
 pub mod control_client;
 pub mod logging;
+pub mod process_load;
 pub mod signals;
 pub mod statsd;

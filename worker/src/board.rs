@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use crate::feed::Feed;
 use crate::mapping_state::MappingState;
 
@@ -21,6 +23,8 @@ struct State {
     problems: BTreeMap<String, String>,
     /// What goes wrong beside the copying, by mapping id and by what it is about.
     troubles: BTreeMap<(String, String), String>,
+    /// Where objects take a place while they are carried, and how many places there are.
+    places: Vec<(Arc<Semaphore>, usize)>,
 }
 
 /// Troubles that are shown at most: one for every lifecycle rule that a bucket may have.
@@ -104,6 +108,20 @@ impl Board {
     pub fn troubles(&self) -> BTreeMap<String, String> {
         let state = self.lock();
         state.troubles.iter().rev().map(|((id, _), trouble)| (id.clone(), trouble.clone())).collect()
+    }
+
+    /// Replaces where objects take a place while they are carried, each with the number of its places.
+    pub fn show_places(&self, places: Vec<(Arc<Semaphore>, usize)>) {
+        self.lock().places = places;
+    }
+
+    /// How many objects are being carried, and how many there can be at a time.
+    #[must_use]
+    pub fn transfers(&self) -> (usize, usize) {
+        let state = self.lock();
+        let taken =
+            |(places, most): &(Arc<Semaphore>, usize)| most.saturating_sub(places.available_permits());
+        (state.places.iter().map(taken).sum(), state.places.iter().map(|(_, most)| most).sum())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -29,6 +29,8 @@ use segments::Segments;
 pub(crate) const PARTS_OF_ONE: usize = 4;
 /// Parts in flight in the whole process. Each holds a connection to an object server, one to the remote, and some 200 KiB of buffers.
 const PARTS_OF_ALL: usize = 16;
+/// Large objects in flight in the whole process.
+const OBJECTS: usize = PARTS_OF_ALL / PARTS_OF_ONE;
 
 /// What transfers of large objects share. Clones share everything.
 #[derive(Clone, Debug)]
@@ -42,12 +44,17 @@ pub(crate) struct Large {
 }
 
 impl Large {
+    /// The places of large objects, and how many there are.
+    pub(crate) fn places(&self) -> (Arc<Semaphore>, usize) {
+        (Arc::clone(&self.objects), OBJECTS)
+    }
+
     /// The shared state of one process.
     pub(crate) fn new(segments: Segments) -> Self {
         Self {
             segments,
             parts: Arc::new(Semaphore::new(PARTS_OF_ALL)),
-            objects: Arc::new(Semaphore::new(PARTS_OF_ALL / PARTS_OF_ONE)),
+            objects: Arc::new(Semaphore::new(OBJECTS)),
         }
     }
 }

@@ -204,6 +204,7 @@ impl Scheduler {
         };
         scheduler.keep_switches_current();
         scheduler.keep_rates_current();
+        scheduler.show_places();
         scheduler
     }
 

@@ -314,6 +314,11 @@ impl Transfer {
         Self { local, topology, counters, segment_use, large: Large::new(segments), lane: None }
     }
 
+    /// The places of large objects, and how many there are.
+    pub(crate) fn large_places(&self) -> (Arc<tokio::sync::Semaphore>, usize) {
+        self.large.places()
+    }
+
     /// The objects of this cluster.
     #[must_use]
     pub fn local(&self) -> &LocalObjects {

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller;
 use super::status::find;
+use crate::activity;
 use crate::audits::candidates;
 use crate::control::Control;
 
@@ -287,6 +288,10 @@ impl AuditService for Auditing {
             mapping_id = %request.mapping_id, account = %request.account, container = %request.container,
             action = action.as_str_name(), names = request.objects.len(), %by, "repair ordered"
         );
+        let place = format!("{}/{}", request.account, request.container);
+        let is_delete = action == RepairAction::DeleteExtra;
+        let line = activity::repair(&by, &request.mapping_id, &place, is_delete, request.objects.len());
+        self.0.activities.tell(line);
         let results = match action {
             RepairAction::Copy => self.copy_again(request).await?,
             RepairAction::DeleteExtra => {

@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use crate::activity;
 use crate::control::{Control, shown};
 use crate::feeds;
 use crate::push::Current;
-use crate::store::{KnownFeed, StoreError};
+use crate::store::{KnownFeed, StoreError, UsageNews};
 use crate::time;
 
 /// A node that does not say who it is by then is turned away.
@@ -114,7 +115,7 @@ async fn serve(
     save_soon(control);
 
     let registered = Registered { control, node_id: &node_id, id: connected.session };
-    let session = Session { control, node_id: &node_id, id: connected.session };
+    let session = Session { control, node_id: &node_id, instance_id: &instance_id, id: connected.session };
     let mut outbound = connected.outbound;
     let reason = {
         let reading = session.read(incoming, connected.queue);
@@ -181,6 +182,8 @@ async fn greeting(incoming: &mut Streaming<NodeMessage>) -> Result<Hello, End> {
 struct Session<'a> {
     control: &'a Arc<Control>,
     node_id: &'a str,
+    /// Names the node's process.
+    instance_id: &'a str,
     id: u64,
 }
 
@@ -280,6 +283,8 @@ impl Session<'_> {
                     %node_id, revision, outcome = answer.outcome.as_str_name(), problems = answer.problems.len(), first,
                     "node refused some or all of the configuration"
                 );
+                let is_all = answer.outcome == ConfigOutcome::Rejected;
+                self.control.activities.tell(activity::rejected(node_id, revision, is_all, &first));
             }
             ConfigOutcome::Applied => {
                 tracing::info!(%node_id, revision, seconds, "node applied the configuration")
@@ -293,10 +298,12 @@ impl Session<'_> {
     /// Stores a report. The answer is true to the disk.
     fn save(&self, report: ProgressReport) -> impl Future<Output = ControlMessage> + use<> {
         let (control, node_id, id) = (Arc::clone(self.control), self.node_id.to_owned(), self.id);
+        let instance_id = self.instance_id.to_owned();
         async move {
-            let ProgressReport { sequence, feeds, .. } = report;
+            let ProgressReport { sequence, feeds, usage, usage_number } = report;
+            let usage = UsageNews { instance_id, number: usage_number, reports: usage };
             let known = feeds.iter().filter_map(|feed| known_feed(&node_id, feed)).collect();
-            let saved = control.store.save_progress(&node_id, feeds).await;
+            let saved = control.store.save_report(&node_id, feeds, usage).await;
             let refusal = match &saved {
                 Err(error @ StoreError::Refused(_)) => Some(error.to_string()),
                 _ => None,

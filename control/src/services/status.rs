@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures_util::stream::{Stream, unfold};
 use swift_s3_proto::v1::status_service_server::StatusService;
 use swift_s3_proto::v1::{
-    CallerRole, ClusterStatus, CountFailuresRequest, CountFailuresResponse, DescribeMappingRequest,
-    DescribeMappingResponse, ExplainObjectRequest, ExplainObjectResponse, ForgetNodeRequest,
-    ForgetNodeResponse, GetCallerRequest, GetCallerResponse, GetStatusRequest, ListContainersRequest,
-    ListContainersResponse, ListFailuresRequest, ListFailuresResponse, ListMappingsRequest,
+    ActivityKind, CallerRole, ClusterStatus, CountFailuresRequest, CountFailuresResponse,
+    DescribeMappingRequest, DescribeMappingResponse, ExplainObjectRequest, ExplainObjectResponse,
+    ForgetNodeRequest, ForgetNodeResponse, GetCallerRequest, GetCallerResponse, GetStatusRequest,
+    ListActivityRequest, ListActivityResponse, ListContainersRequest, ListContainersResponse,
+    ListCursorsRequest, ListCursorsResponse, ListFailuresRequest, ListFailuresResponse, ListMappingsRequest,
     ListMappingsResponse, ListNodesRequest, ListNodesResponse, PauseMappingRequest, PauseMappingResponse,
     ReleaseDeletesRequest, ReleaseDeletesResponse, ResumeMappingRequest, ResumeMappingResponse, RetryCommand,
     RetryFailuresRequest, RetryFailuresResponse, StatusUpdate, WatchStatusRequest,
@@ -22,9 +23,10 @@ use super::page::{self, Question};
 use super::policy::until_stopped;
 use super::{caller, store_status};
 use crate::access::{Caller, Role};
+use crate::activity;
 use crate::control::Control;
 use crate::overview::Overview;
-use crate::store::{FailureFilter, SwitchChange};
+use crate::store::{ActivityFilter, CursorFilter, FailureFilter, Line, SwitchChange};
 use crate::time;
 
 mod describe;
@@ -75,6 +77,27 @@ impl Statuses {
     async fn switch(&self, mapping_id: &str, change: SwitchChange, by: &str) -> Result<bool, Status> {
         self.0.switch(mapping_id, change, by).await.map_err(|error| store_status(&error))
     }
+}
+
+/// What a retry was about, in words.
+fn retried(command: &RetryCommand, matched: u64) -> String {
+    let RetryCommand { account, container, object, reason, .. } = command;
+    let mut place = vec![account.as_str(), container, object];
+    while place.last().is_some_and(|name| name.is_empty()) {
+        place.pop();
+    }
+    let mut detail = format!("{matched} rows");
+    if !place.is_empty() {
+        let names: Vec<&str> =
+            place.into_iter().map(|name| if name.is_empty() { "*" } else { name }).collect();
+        detail.push_str(" of ");
+        detail.push_str(&names.join("/"));
+    }
+    if !reason.is_empty() {
+        detail.push_str(", reason ");
+        detail.push_str(reason);
+    }
+    detail
 }
 
 #[tonic::async_trait]
@@ -148,6 +171,46 @@ impl StatusService for Statuses {
         }))
     }
 
+    async fn list_cursors(
+        &self,
+        request: Request<ListCursorsRequest>,
+    ) -> Result<Response<ListCursorsResponse>, Status> {
+        let ListCursorsRequest { page_size, page_token, node_id, mapping_id, account, container } =
+            request.into_inner();
+        let question = Question::new("cursors", &[&node_id, &mapping_id, &account, &container]);
+        let after = question.position(&page_token)?;
+        let filter = CursorFilter { node_id, mapping_id, account, container };
+        let found = self.0.store.reader().cursors(filter, after, page::size(page_size)).await;
+        let found = found.map_err(|error| store_status(&error))?;
+        Ok(Response::new(ListCursorsResponse {
+            next_page_token: found.next.map(|position| question.token(&position)).unwrap_or_default(),
+            cursors: found.cursors,
+        }))
+    }
+
+    async fn list_activity(
+        &self,
+        request: Request<ListActivityRequest>,
+    ) -> Result<Response<ListActivityResponse>, Status> {
+        let request = request.into_inner();
+        let filter = ActivityFilter {
+            kind: request.kind(),
+            mapping_id: request.mapping_id,
+            only_people: request.only_people,
+        };
+        let people = if filter.only_people { "people" } else { "" };
+        let question = Question::new("activity", &[filter.kind.as_str_name(), &filter.mapping_id, people]);
+        let before = question.position::<i64>(&request.page_token)?.unwrap_or(i64::MAX);
+        let size = page::size(request.page_size);
+        let found = self.0.store.reader().activity(filter, before, size.saturating_add(1)).await;
+        let mut activities = found.map_err(|error| store_status(&error))?;
+        let has_more = activities.len() > size;
+        activities.truncate(size);
+        let last = activities.last().filter(|_| has_more);
+        let next_page_token = last.map(|last| question.token(&last.id)).unwrap_or_default();
+        Ok(Response::new(ListActivityResponse { activities, next_page_token }))
+    }
+
     async fn watch_status(
         &self,
         request: Request<WatchStatusRequest>,
@@ -198,6 +261,7 @@ impl StatusService for Statuses {
         let (matched, nodes) = counted.map_err(|error| store_status(&error))?;
         let nodes_told = self.0.registry.retry(&nodes, &command);
         tracing::info!(matched, nodes_told, ?command, %by, "rows are tried again");
+        self.0.activities.tell(activity::retry(&by, &command.mapping_id, retried(&command, matched)));
         Ok(Response::new(RetryFailuresResponse { matched, nodes_told }))
     }
 
@@ -263,6 +327,8 @@ impl StatusService for Statuses {
             Some(true) => {}
         }
         tracing::info!(%node_id, %by, "node forgotten");
+        let line = Line::asked(ActivityKind::NodeForgotten, time::now_ms(), &by, String::new());
+        self.0.activities.tell(Line { node_id, ..line });
         Ok(Response::new(ForgetNodeResponse {}))
     }
 

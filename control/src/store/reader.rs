@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use swift_s3_proto::v1::{FailureCount, FeedKey, FeedProgress};
+use swift_s3_proto::v1::{Activity, FailureCount, FeedKey, FeedProgress, RemoteUsage};
 use tokio::sync::Semaphore;
 
+use super::activity::{self, ActivityFilter};
+use super::cursors::{self, CursorFilter, CursorPage, CursorPosition};
 use super::parked::{self, FailureFilter, FailurePage, FailurePosition};
 use super::records::{KnownFeed, NodeRecord, RevisionRecord, StaleFeed, StoredSwitch};
-use super::{StoreError, schema};
+use super::{StoreError, schema, usage};
 
 /// Questions at a time; more wait for their turn.
 const CONNECTIONS: usize = 8;
@@ -151,7 +153,7 @@ impl Reader {
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         self.ask(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT node_id, role, version, host, addresses, capabilities, revision, last_seen_at
+                "SELECT node_id, role, version, host, addresses, capabilities, revision, last_seen_at, is_lost
                  FROM nodes ORDER BY node_id",
             )?;
             let rows = statement.query_map([], |row| {
@@ -164,6 +166,7 @@ impl Reader {
                     capabilities: from_json(row, 5)?,
                     revision: row.get(6)?,
                     last_seen_at_ms: row.get(7)?,
+                    is_lost: row.get(8)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -264,6 +267,40 @@ impl Reader {
         self.ask(move |connection| parked::reasons(connection, &mapping_id, &account, &container)).await
     }
 
+    /// A page of cursors.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn cursors(
+        &self,
+        filter: CursorFilter,
+        after: Option<CursorPosition>,
+        limit: usize,
+    ) -> Result<CursorPage, StoreError> {
+        self.ask(move |connection| cursors::page(connection, &filter, after.as_ref(), limit)).await
+    }
+
+    /// Lines of activity below the number `before`, the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn activity(
+        &self,
+        filter: ActivityFilter,
+        before: i64,
+        limit: usize,
+    ) -> Result<Vec<Activity>, StoreError> {
+        self.ask(move |connection| activity::page(connection, &filter, before, limit)).await
+    }
+
+    /// What was asked of remotes in a month such as `2026-11`, by mapping.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn usage(&self, month: String) -> Result<HashMap<String, RemoteUsage>, StoreError> {
+        self.ask(move |connection| usage::of_month(connection, &month)).await
+    }
+
     /// Rows set aside after failures, by mapping, account and container.
     ///
     /// # Errors
@@ -339,7 +376,10 @@ fn revision_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<RevisionRecord> 
     })
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))

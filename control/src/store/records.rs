@@ -83,6 +83,8 @@ pub struct NodeRecord {
     pub revision: i64,
     /// Its last sign of life.
     pub last_seen_at_ms: i64,
+    /// It is known, and was told, that it is gone.
+    pub is_lost: bool,
 }
 
 /// A feed that progress is known of.

@@ -15,7 +15,8 @@ use super::directories::{DATABASE, DataDirectory, failed};
 /// `swS3` in ASCII: tells this program's databases from others.
 const APPLICATION_ID: i32 = 0x7377_5333;
 /// Migrations in order. Released ones are never edited; a change of the schema is a new one at the end.
-pub(super) const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("schema_1.sql"))];
+pub(super) const MIGRATIONS: &[M<'_>] =
+    &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql"))];
 /// Other processes (a backup, an operator's `sqlite3`) hold locks for moments only.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The log goes into the database when it has so many pages, 32 MiB: less often than SQLite's default, since pages are written again and again.

@@ -8,13 +8,17 @@ use swift_s3_proto::v1::FeedProgress;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use super::activity::Line;
 use super::mirror::Mirror;
 use super::records::{NewRevision, NodeRecord, Prune, Pruned, RevisionRecord, SwitchChange, Switched};
+use super::usage::UsageNews;
 use crate::time;
 
+mod activity;
 mod changes;
 mod progress;
 mod prune;
+mod usage;
 
 pub use progress::MAX_PARKED_PER_FEED;
 
@@ -27,11 +31,12 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// Something to write.
 pub(super) enum Job {
-    Progress { node_id: String, feeds: Vec<FeedProgress>, reply: Reply<()> },
+    Progress { node_id: String, feeds: Vec<FeedProgress>, usage: Box<UsageNews>, reply: Reply<()> },
     Apply { revision: Box<NewRevision>, reply: Reply<RevisionRecord> },
     Switch { mapping_id: String, change: SwitchChange, by: String, reply: Reply<Switched> },
     SaveNodes { nodes: Vec<NodeRecord>, reply: Reply<()> },
     ForgetNode { node_id: String, reply: Reply<bool> },
+    Record { lines: Vec<Line>, reply: Reply<()> },
     PruneRevisions { keep: u32, reply: Reply<usize> },
     Prune { prune: Prune, reply: Reply<Pruned> },
     NextEpoch { least: u32, reply: Reply<u32> },
@@ -217,9 +222,11 @@ impl Done {
 impl Job {
     fn weight(&self) -> usize {
         match self {
-            Self::Progress { feeds, .. } => {
-                feeds.iter().map(|feed| 1 + feed.parked.len() + feed.unparked.len()).sum()
+            Self::Progress { feeds, usage, .. } => {
+                let rows = |feed: &FeedProgress| 1 + feed.parked.len() + feed.unparked.len();
+                feeds.iter().map(rows).sum::<usize>() + usage.reports.len()
             }
+            Self::Record { lines, .. } => lines.len(),
             _ => 1,
         }
     }
@@ -236,15 +243,19 @@ impl Job {
         }
         let now = time::now_ms();
         match self {
-            Self::Progress { node_id, feeds, reply } => {
-                Done::Nothing(reply, in_savepoint(transaction, |t| progress::save(t, &node_id, &feeds, now)))
-            }
+            Self::Progress { node_id, feeds, usage, reply } => Done::Nothing(
+                reply,
+                in_savepoint(transaction, |t| {
+                    progress::save(t, &node_id, &feeds, now)?;
+                    usage::add(t, &node_id, &time::month(now), &usage, now)
+                }),
+            ),
             Self::Apply { revision, reply } => {
                 Done::Revision(reply, in_savepoint(transaction, |t| changes::apply(t, &revision)))
             }
             Self::Switch { mapping_id, change, by, reply } => Done::Switched(
                 reply,
-                in_savepoint(transaction, |t| changes::switch(t, &mapping_id, change, &by)),
+                in_savepoint(transaction, |t| changes::switch(t, &mapping_id, change, &by, now)),
             ),
             Self::SaveNodes { nodes, reply } => {
                 Done::Nothing(reply, in_savepoint(transaction, |t| changes::save_nodes(t, &nodes)))
@@ -255,6 +266,9 @@ impl Job {
                     Ok(t.execute("DELETE FROM nodes WHERE node_id = ?", [&node_id])? > 0)
                 }),
             ),
+            Self::Record { lines, reply } => {
+                Done::Nothing(reply, in_savepoint(transaction, |t| activity::add(t, &lines)))
+            }
             Self::PruneRevisions { keep, reply } => {
                 Done::Count(reply, in_savepoint(transaction, |t| prune::revisions(t, keep)))
             }
@@ -277,6 +291,7 @@ impl Job {
         match self {
             Self::Progress { reply, .. }
             | Self::SaveNodes { reply, .. }
+            | Self::Record { reply, .. }
             | Self::SetMaxPages { reply, .. }
             | Self::Settle { reply } => Done::Nothing(reply, Err(error)),
             Self::Apply { reply, .. } => Done::Revision(reply, Err(error)),

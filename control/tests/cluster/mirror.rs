@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use swift_s3_control::store::mirror::{
-    Keys, Loaded, Mirror, Operation, Sequence, State, TableDigest, WriteError, digests, load,
+    Keys, Loaded, Mirror, Operation, SCHEMA, Sequence, State, TABLES, TableDigest, WriteError, digests, load,
 };
 use swift_s3_control::store::{
-    CopyDirectory, NewRevision, NodeRecord, Prune, Store, StoreError, SwitchChange,
+    CopyDirectory, Line, NewRevision, NodeRecord, Prune, Repeat, Store, StoreError, SwitchChange, UsageNews,
 };
 use swift_s3_etcd::election::campaign;
 use swift_s3_etcd::{Election, Etcd, Lease};
+use swift_s3_proto::v1::{ActivityKind, RemoteUsage, UsageReport};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
@@ -46,7 +47,7 @@ impl Led {
 
     async fn store(&self) -> Store {
         let directory = CopyDirectory::lock(self.folder.path()).unwrap();
-        let (path, connection) = directory.create(1, 1).unwrap();
+        let (path, connection) = directory.create(1, SCHEMA).unwrap();
         let mirror =
             Mirror::new(Handle::current(), self.sequence().await, self.state(), self.lease.term().clone());
         Store::mirrored(&path, connection, mirror).unwrap()
@@ -57,7 +58,7 @@ impl Led {
         read(&self.etcd, self.state()).await
     }
 
-    fn own(&self) -> [TableDigest; 6] {
+    fn own(&self) -> [TableDigest; TABLES.len()] {
         let path = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let path = path.into_iter().find(|path| path.extension().is_some_and(|end| end == "db")).unwrap();
         digests(&Connection::open(path).unwrap()).unwrap()
@@ -66,7 +67,7 @@ impl Led {
 
 async fn read(etcd: &Etcd, state: State) -> (Connection, Loaded) {
     let folder = tempfile::tempdir().unwrap();
-    let (_, mut connection) = CopyDirectory::lock(folder.path()).unwrap().create(1, 1).unwrap();
+    let (_, mut connection) = CopyDirectory::lock(folder.path()).unwrap().create(1, SCHEMA).unwrap();
     let revision = etcd.list("/x", 1).await.unwrap().revision;
     let (runtime, etcd) = (Handle::current(), etcd.clone());
     tokio::task::spawn_blocking(move || {
@@ -90,7 +91,7 @@ impl Dice {
 async fn one_job(store: &Store, dice: &mut Dice, revision: &mut i64) -> Result<(), StoreError> {
     let database = format!("db/{}", dice.below(4));
     let number = i64::try_from(dice.below(1_000)).unwrap();
-    match dice.below(9) {
+    match dice.below(11) {
         0 | 1 => {
             let mut feed = progress(&database, "c ä", number);
             feed.parked = (0..dice.below(150)).map(|n| parked(&format!("o/{n}\n"), 1)).collect();
@@ -136,12 +137,32 @@ async fn one_job(store: &Store, dice: &mut Dice, revision: &mut i64) -> Result<(
                 capabilities: Vec::new(),
                 revision: number,
                 last_seen_at_ms: number,
+                is_lost: false,
             };
             store.save_nodes(vec![record(dice.below(3)), record(dice.below(3))]).await
         }
         7 => {
             let change = [SwitchChange::Pause { at_ms: 5 }, SwitchChange::Resume];
             store.switch("m", change[usize::try_from(dice.below(2)).unwrap()], "me").await.map(drop)
+        }
+        8 => {
+            let (key, group, rest) =
+                (format!("key {}", number % 40), format!("group {}", number % 2), "more");
+            let repeat = match dice.below(4) {
+                0 => Repeat::Never,
+                1 => Repeat::Counted { group, rest },
+                2 => Repeat::Once { key, group, rest },
+                _ => Repeat::Summed { key, count: 7 },
+            };
+            let line = Line::happened(ActivityKind::NodeLost, number, format!("detail {number}"));
+            store.record(vec![Line { repeat, ..line }]).await
+        }
+        9 => {
+            let usage = Some(RemoteUsage { writes: 3, bytes_sent: u64::MAX, ..RemoteUsage::default() });
+            let reports = vec![UsageReport { mapping_id: format!("m {}", number % 3), usage }];
+            let usage =
+                UsageNews { instance_id: "p".to_owned(), number: u64::try_from(number).unwrap(), reports };
+            store.save_report("n/1", Vec::new(), usage).await
         }
         _ => {
             let feeds = vec![i64::try_from(dice.below(4)).unwrap()];
@@ -156,7 +177,7 @@ async fn whatever_is_written_etcd_has_what_the_database_has() {
     let process = EtcdProcess::start().await;
     let led = Led::new(process.client()).await;
     let store = led.store().await;
-    let (mut dice, mut revision) = (Dice(1), 0);
+    let (mut dice, mut revision, mut seen) = (Dice(1), 0, [0; TABLES.len()]);
     for round in 0..12 {
         for _ in 0..12 {
             one_job(&store, &mut dice, &mut revision).await.unwrap();
@@ -165,9 +186,12 @@ async fn whatever_is_written_etcd_has_what_the_database_has() {
         let (copy, loaded) = led.read().await;
         assert_eq!(loaded.digests, led.own(), "in round {round}");
         assert_eq!(digests(&copy).unwrap(), led.own(), "in round {round}");
+        for (seen, digest) in seen.iter_mut().zip(&loaded.digests) {
+            *seen += digest.rows;
+        }
         assert_eq!(loaded.into_removals(), Vec::<Vec<Operation>>::new(), "in round {round}");
     }
-    assert!([0, 2, 3, 4].iter().all(|index| led.own()[*index].rows > 0), "{:?}", led.own());
+    assert!([0, 2, 3, 4, 6, 7, 8].iter().all(|index| seen[*index] > 0), "{seen:?}");
     store.close().await;
 }
 
@@ -208,7 +232,7 @@ async fn a_write_that_was_cut_short_anywhere_leaves_no_cursor_without_its_rows()
     let mut seen = 0;
     for revision in (last - 4)..=(last + 4) {
         let folder = tempfile::tempdir().unwrap();
-        let (_, mut connection) = CopyDirectory::lock(folder.path()).unwrap().create(1, 1).unwrap();
+        let (_, mut connection) = CopyDirectory::lock(folder.path()).unwrap().create(1, SCHEMA).unwrap();
         let (runtime, etcd, state) = (Handle::current(), etcd.clone(), state.clone());
         let rows = tokio::task::spawn_blocking(move || {
             load(&runtime, &etcd, &state, revision, &mut connection, &mut |_| {}).ok()?;

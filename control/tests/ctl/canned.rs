@@ -9,8 +9,8 @@ use swift_s3_proto::v1::audit_service_server::AuditServiceServer;
 use swift_s3_proto::v1::config_service_server::ConfigServiceServer;
 use swift_s3_proto::v1::status_service_server::StatusServiceServer;
 use swift_s3_proto::v1::{
-    ClusterStatus, CompareContainerResponse, ContainerStatus, FailureStatus, MappingStatus, NodeStatus,
-    Revision,
+    Activity, ClusterStatus, CompareContainerResponse, ContainerStatus, CursorStatus, FailureStatus,
+    MappingStatus, NodeStatus, Revision,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -25,6 +25,8 @@ pub(crate) struct Canned {
     pub(crate) mappings: Mutex<Vec<MappingStatus>>,
     pub(crate) containers: Mutex<Vec<ContainerStatus>>,
     pub(crate) failures: Mutex<Vec<FailureStatus>>,
+    pub(crate) cursors: Mutex<Vec<CursorStatus>>,
+    pub(crate) activities: Mutex<Vec<Activity>>,
     pub(crate) revisions: Mutex<Vec<(Revision, String)>>,
     /// What nodes become when a configuration is applied.
     pub(crate) nodes_after_apply: Mutex<Option<Vec<NodeStatus>>>,

@@ -117,6 +117,22 @@ impl StatusService for Service {
         Ok(Response::new(ForgetNodeResponse {}))
     }
 
+    async fn list_cursors(&self, request: Request<ListCursorsRequest>) -> Answer<ListCursorsResponse> {
+        let request = request.into_inner();
+        self.0.note(&request);
+        let cursors = self.0.cursors.lock().unwrap();
+        let (cursors, next_page_token) = page(&cursors, request.page_size, &request.page_token)?;
+        Ok(Response::new(ListCursorsResponse { cursors, next_page_token }))
+    }
+
+    async fn list_activity(&self, request: Request<ListActivityRequest>) -> Answer<ListActivityResponse> {
+        let request = request.into_inner();
+        self.0.note(&request);
+        let activities = self.0.activities.lock().unwrap();
+        let (activities, next_page_token) = page(&activities, request.page_size, &request.page_token)?;
+        Ok(Response::new(ListActivityResponse { activities, next_page_token }))
+    }
+
     async fn get_caller(&self, _: Request<GetCallerRequest>) -> Answer<GetCallerResponse> {
         Ok(Response::new(GetCallerResponse { name: "ops".into(), role: CallerRole::Operator.into() }))
     }

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod access;
+mod activity;
 mod answers;
 mod audits;
 mod configuration;
+mod cursors;
 mod database;
 mod house;
 mod nodes;

@@ -14,6 +14,7 @@ use super::*;
 use crate::audit::Auditor;
 use crate::control::configuration::{Configuration, read, refusal, switches};
 use crate::control::explain::explain;
+use crate::control::load;
 use crate::control::reporter::{self, Statuses};
 use crate::control::session::{Incoming, Parts as SessionParts, Session};
 use crate::feed::Tried;
@@ -72,6 +73,7 @@ pub(super) async fn serve(
     });
     let stop = CancellationToken::new();
     let session = tokio::spawn(session.run(stop.clone()));
+    tokio::spawn(load::run(Arc::clone(&board), Arc::clone(&statuses), stop.clone()));
     let begun = first(&mut snapshot, kept, arguments.once, &mut signals).await;
     let Some(in_force) = begun else {
         stop.cancel();

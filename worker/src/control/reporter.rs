@@ -39,6 +39,7 @@ struct State {
     /// With the time of the look.
     feeds: HashMap<Key, (v1::FeedStatus, Instant)>,
     sharing: Option<(watch::Receiver<Arc<View>>, Arc<Log>)>,
+    load: Option<v1::NodeLoad>,
 }
 
 /// What was sent on one connection.
@@ -46,6 +47,7 @@ struct State {
 pub struct Sent {
     feeds: Option<HashMap<Key, v1::FeedStatus>>,
     coordination: Option<v1::Coordination>,
+    load: Option<v1::NodeLoad>,
 }
 
 impl Statuses {
@@ -81,13 +83,18 @@ impl Statuses {
             is_complete,
             mappings: Vec::new(),
             coordination: state.news_of_sharing(&mut sent.coordination),
-            load: None,
+            load: state.news_of_load(&mut sent.load),
         }
     }
 
     /// From now on heartbeats tell how the work is shared.
     pub fn watch_sharing(&self, coordination: &Coordination) {
         self.lock().sharing = Some(coordination.watch());
+    }
+
+    /// What the process takes of its machine now.
+    pub(super) fn put_load(&self, load: Option<v1::NodeLoad>) {
+        self.lock().load = load;
     }
 
     fn put(&self, key: Key, status: v1::FeedStatus, looked_at: Instant) {
@@ -104,6 +111,15 @@ impl Statuses {
 }
 
 impl State {
+    /// What the process takes, if that was looked at since it was sent last.
+    fn news_of_load(&self, sent: &mut Option<v1::NodeLoad>) -> Option<v1::NodeLoad> {
+        if *sent == self.load {
+            return None;
+        }
+        sent.clone_from(&self.load);
+        *sent
+    }
+
     /// How the work is shared, if that is something else than was sent.
     fn news_of_sharing(&self, sent: &mut Option<v1::Coordination>) -> Option<v1::Coordination> {
         let (view, log) = self.sharing.as_ref()?;
@@ -290,6 +306,18 @@ mod tests {
         assert_eq!(second.ended[0].database_id, "b");
         let third = statuses.heartbeat(&mut sent, Instant::now());
         assert!(third.feeds.is_empty() && third.ended.is_empty());
+    }
+
+    #[test]
+    fn the_load_is_told_once_for_each_look_and_anew_on_each_connection() {
+        let (statuses, mut sent) = (Statuses::default(), Sent::default());
+        let load = |transfers| Some(v1::NodeLoad { transfers, ..v1::NodeLoad::default() });
+        let told = |sent: &mut Sent| statuses.heartbeat(sent, Instant::now()).load;
+        assert_eq!(told(&mut sent), None);
+        statuses.put_load(load(1));
+        assert_eq!((told(&mut sent), told(&mut sent)), (load(1), None));
+        statuses.put_load(load(2));
+        assert_eq!((told(&mut sent), told(&mut Sent::default())), (load(2), load(2)));
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Session {
                         let (feeds, done) = next_message(&mut batch, most);
                         sequence += 1;
                         waiting.insert(sequence, (Instant::now(), done));
-                        send(sender, Message::Progress(v1::ProgressReport { sequence, feeds, usage: Vec::new() })).await?;
+                        send(sender, Message::Progress(v1::ProgressReport { sequence, feeds, usage: Vec::new(), usage_number: 0 })).await?;
                     }
                 },
                 Some(answer) = self.answers.recv() => send(sender, answer).await?,

@@ -183,6 +183,13 @@ impl Scheduler {
         if self.settings.in_flight != most {
             self.settings.in_flight = most;
             self.settings.permits.store(Arc::new(Semaphore::new(most)));
+            self.show_places();
         }
+    }
+
+    /// Shows where objects take their places. Those that still have one of before a change are not counted any more.
+    pub(super) fn show_places(&self) {
+        let rows = (self.settings.permits.load_full(), self.settings.in_flight);
+        self.board.show_places(vec![rows, self.shared.transfer.large_places()]);
     }
 }

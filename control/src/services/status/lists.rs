@@ -58,7 +58,7 @@ fn node_status(control: &Control, node: &NodeView, revision: i64) -> NodeStatus 
         capabilities: record.capabilities.clone(),
         push_seconds: answer.map(|answer| answer.took.as_secs_f64()),
         coordination: node.coordination.clone(),
-        ..NodeStatus::default()
+        load: node.load,
     }
 }
 

@@ -111,7 +111,7 @@ impl State {
             return None;
         }
         let parts = description.key.iter().zip(words).map(|(column, word)| {
-            if matches!(*column, "revision" | "feed") {
+            if matches!(*column, "revision" | "feed" | "activity") {
                 return word.parse().ok().map(KeyPart::Number);
             }
             percent_decode_str(word).decode_utf8().ok().map(|text| KeyPart::Text(text.into_owned()))

@@ -19,13 +19,16 @@ pub struct Table {
 }
 
 /// All of them, those before others whose rows these refer to.
-pub const TABLES: [Table; 6] = [
+pub const TABLES: [Table; 9] = [
     Table { name: "revisions", key: &["revision"], is_part: false },
     Table { name: "nodes", key: &["node_id"], is_part: false },
     Table { name: "progress", key: &["feed"], is_part: false },
     Table { name: "parked", key: &["feed", "object"], is_part: true },
     Table { name: "switches", key: &["mapping_id"], is_part: false },
     Table { name: "counters", key: &["name"], is_part: false },
+    Table { name: "activity", key: &["activity"], is_part: false },
+    Table { name: "usage", key: &["month", "mapping_id"], is_part: false },
+    Table { name: "usage_reports", key: &["node_id"], is_part: false },
 ];
 
 /// In the value of a parked row: a digest of the key of its feed. Feeds' numbers are given anew when they are free, so that
@@ -147,6 +150,9 @@ pub fn read_page(
     limit: usize,
 ) -> Result<Vec<(RowKey, Vec<u8>)>, StoreError> {
     let Some(table) = TABLES.get(index) else { return Ok(Vec::new()) };
+    if !is_there(connection, table)? {
+        return Ok(Vec::new());
+    }
     let columns = table.key.join(", ");
     let marks = vec!["?"; table.key.len()].join(", ");
     let condition = after.map_or_else(String::new, |_| format!("WHERE ({columns}) > ({marks})"));
@@ -162,6 +168,13 @@ pub fn read_page(
         page.push((key, encoded(connection, table, object)?));
     }
     Ok(page)
+}
+
+/// False in a database of an older version, whose tables are copied as they are.
+fn is_there(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")?;
+    statement.exists([table.name])
 }
 
 fn object(row: &rusqlite::Row<'_>, names: &[String]) -> rusqlite::Result<Map<String, Value>> {

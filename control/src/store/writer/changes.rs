@@ -2,9 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use swift_s3_proto::v1::ActivityKind;
+
+use super::super::activity::Line;
 use super::super::reader;
 use super::super::records::{NewRevision, NodeRecord, RevisionRecord, SwitchChange, Switched};
-use super::{StoreError, json};
+use super::{StoreError, activity, json};
+use crate::time;
 
 pub(super) fn apply(connection: &Connection, new: &NewRevision) -> Result<RevisionRecord, StoreError> {
     let current: i64 =
@@ -33,7 +37,23 @@ pub(super) fn apply(connection: &Connection, new: &NewRevision) -> Result<Revisi
             record.rolled_back_to
         ],
     )?;
+    activity::add(connection, &[applied(&record)])?;
     Ok(record)
+}
+
+fn applied(record: &RevisionRecord) -> Line {
+    let (kind, mut detail) = match record.rolled_back_to {
+        0 => (ActivityKind::ConfigApplied, format!("{} mappings", record.mappings)),
+        older => {
+            (ActivityKind::ConfigRolledBack, format!("to revision {older}, {} mappings", record.mappings))
+        }
+    };
+    if !record.comment.is_empty() {
+        detail.push_str(": ");
+        detail.push_str(&record.comment);
+    }
+    let line = Line::asked(kind, record.applied_at_ms, &record.author, detail);
+    Line { revision: record.revision, ..line }
 }
 
 pub(super) fn switch(
@@ -41,8 +61,21 @@ pub(super) fn switch(
     mapping_id: &str,
     change: SwitchChange,
     by: &str,
+    now_ms: i64,
 ) -> Result<Switched, StoreError> {
     let changed = change_switch(connection, mapping_id, change, by)?;
+    if changed {
+        let (kind, detail) = match change {
+            SwitchChange::Pause { .. } => (ActivityKind::MappingPaused, String::new()),
+            SwitchChange::Resume => (ActivityKind::MappingResumed, String::new()),
+            SwitchChange::ReleaseDeletes { held_at_ms } => (
+                ActivityKind::DeletesReleased,
+                format!("those held at {} or before", time::shown(held_at_ms)),
+            ),
+        };
+        let line = Line::asked(kind, now_ms, by, detail);
+        activity::add(connection, &[Line { mapping_id: mapping_id.to_owned(), ..line }])?;
+    }
     Ok(Switched { changed, switches: reader::switches(connection)? })
 }
 
@@ -85,8 +118,8 @@ fn change_switch(
 pub(super) fn save_nodes(connection: &Connection, nodes: &[NodeRecord]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO nodes
-             (node_id, role, version, host, addresses, capabilities, revision, last_seen_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+             (node_id, role, version, host, addresses, capabilities, revision, last_seen_at, is_lost)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     for node in nodes {
         statement.execute(params![
@@ -97,7 +130,8 @@ pub(super) fn save_nodes(connection: &Connection, nodes: &[NodeRecord]) -> Resul
             json(&node.addresses)?,
             json(&node.capabilities)?,
             node.revision,
-            node.last_seen_at_ms
+            node.last_seen_at_ms,
+            node.is_lost
         ])?;
     }
     Ok(())

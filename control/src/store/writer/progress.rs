@@ -10,7 +10,7 @@ pub const MAX_PARKED_PER_FEED: usize = 10_000;
 /// Object names of Swift have 1,024 bytes unless its operator allows more.
 const MAX_NAME_BYTES: usize = 4_096;
 /// Identities, ids, accounts, reasons and the like.
-const MAX_WORD_BYTES: usize = 1_024;
+pub(super) const MAX_WORD_BYTES: usize = 1_024;
 /// Explanations are cut rather than refused.
 const MAX_MESSAGE_BYTES: usize = 1_000;
 /// The delete limit's state is a few numbers.
@@ -64,6 +64,13 @@ fn save_change(
     feed: &FeedProgress,
     now_ms: i64,
 ) -> Result<i64, StoreError> {
+    // Indexes are about these columns, and are left alone where they stay the same: almost always.
+    let same = "UPDATE progress SET cursors = ?7, replicas = ?8, nodes = ?9, delete_valve = ?10, updated_at = ?11
+         WHERE mapping_identity = ?1 AND database_id = ?2 AND mapping_id = ?3 AND account = ?4 AND container = ?5
+             AND node_id = ?6 RETURNING feed";
+    if let Some(id) = write_feed(connection, same, node_id, key, feed, now_ms)? {
+        return Ok(id);
+    }
     let sql = "UPDATE progress SET mapping_id = ?3, account = ?4, container = ?5, node_id = ?6, cursors = ?7,
              replicas = ?8, nodes = ?9, delete_valve = ?10, updated_at = ?11
          WHERE mapping_identity = ?1 AND database_id = ?2 RETURNING feed";
@@ -228,7 +235,7 @@ fn check_row(row: &ParkedRow) -> Result<(), (&'static str, usize, usize)> {
 }
 
 /// At most [`MAX_MESSAGE_BYTES`], whole characters.
-fn cut(message: &str) -> &str {
+pub(super) fn cut(message: &str) -> &str {
     let mut end = message.len().min(MAX_MESSAGE_BYTES);
     while !message.is_char_boundary(end) {
         end -= 1;

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::super::records::{Prune, Pruned};
-use super::{StoreError, json};
+use super::{StoreError, json, usage};
 
 pub(super) fn revisions(connection: &Connection, keep: u32) -> Result<usize, StoreError> {
     Ok(connection.execute(
@@ -30,5 +30,6 @@ pub(super) fn nodes_and_feeds(connection: &Connection, prune: &Prune) -> Result<
          ON CONFLICT DO UPDATE SET value = ?1",
         [prune.clock_ms],
     )?;
+    usage::prune(connection, prune.before_ms)?;
     Ok(Pruned { nodes, feeds })
 }
