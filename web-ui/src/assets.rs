@@ -75,3 +75,9 @@ pub async fn get(Path(name): Path<String>) -> Response {
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
+
+/// Where browsers look for the icon when the page did not say where it is.
+pub async fn icon() -> Response {
+    let kept = [(header::CONTENT_TYPE, ASSETS.icon.kind), (header::CACHE_CONTROL, "public, max-age=86400")];
+    (kept, ASSETS.icon.content).into_response()
+}

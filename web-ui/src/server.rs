@@ -77,10 +77,13 @@ pub fn router() -> Router {
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn(guard));
-    Router::new().route("/assets/{name}", get(assets::get).layer(CompressionLayer::new())).fallback_service(
-        // The ending must be off before routes are looked for.
-        tower::ServiceBuilder::new().map_request(take_ending).service(pages),
-    )
+    Router::new()
+        .route("/assets/{name}", get(assets::get).layer(CompressionLayer::new()))
+        .route("/favicon.ico", get(assets::icon))
+        .fallback_service(
+            // The ending must be off before routes are looked for.
+            tower::ServiceBuilder::new().map_request(take_ending).service(pages),
+        )
 }
 
 /// `/failures.json` is `/failures` as JSON.
