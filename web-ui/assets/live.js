@@ -64,7 +64,7 @@
   let retry = 0;
 
   function follow() {
-    if (!live || source || document.hidden) return;
+    if (!live || !document.body.hasAttribute("data-live") || source || document.hidden) return;
     source = new EventSource(location.pathname + location.search);
     source.onopen = () => { retry = 0; };
     source.onmessage = (event) => {
@@ -99,4 +99,85 @@
     }
   });
   follow();
+
+  // Says while a document is typed what is wrong with it. The form works without.
+  const editor = document.querySelector("form[data-validate]");
+  const typed = editor && editor.querySelector("textarea:not([hidden])");
+  const verdict = document.getElementById("verdict");
+  if (typed && verdict) {
+    let timer = 0;
+    let running = null;
+
+    // Places the cursor at the beginning of a line.
+    function goTo(line) {
+      const lines = typed.value.split("\n");
+      const before = lines.slice(0, line - 1).reduce((sum, text) => sum + text.length + 1, 0);
+      typed.focus();
+      typed.setSelectionRange(before, before + (lines[line - 1] || "").length);
+      const height = parseFloat(getComputedStyle(typed).lineHeight) || 16;
+      typed.scrollTop = Math.max(0, (line - 5) * height);
+    }
+
+    function show(found) {
+      const parts = [];
+      const say = document.createElement("p");
+      if (found.problems.length) {
+        say.className = "bad";
+        say.textContent = found.problems.length + " to mend:";
+      } else if (!found.changes.length) {
+        say.textContent = "Nothing differs from what is in force.";
+      } else {
+        say.className = "good";
+        say.textContent = "Right so far. " + found.changes.length + (found.changes.length === 1 ? " change." : " changes.");
+      }
+      parts.push(say);
+      const list = document.createElement("ul");
+      list.className = "problems";
+      for (const spot of found.problems.concat(found.warnings)) {
+        const item = document.createElement("li");
+        if (spot.line > 0) {
+          const go = document.createElement("button");
+          go.type = "button";
+          go.className = "link";
+          go.textContent = "line " + spot.line;
+          go.addEventListener("click", () => goTo(spot.line));
+          item.append(go, ": ");
+        }
+        const path = document.createElement("code");
+        path.textContent = spot.path;
+        item.append(path, " " + spot.problem);
+        list.append(item);
+      }
+      if (list.firstChild) parts.push(list);
+      verdict.replaceChildren(...parts);
+    }
+
+    async function validate() {
+      if (running) running.abort();
+      running = new AbortController();
+      try {
+        const answer = await fetch(editor.dataset.validate, {
+          method: "POST",
+          body: new URLSearchParams(new FormData(editor)),
+          signal: running.signal,
+        });
+        if (answer.ok) show(await answer.json());
+      } catch (error) {
+        if (error.name !== "AbortError") verdict.textContent = "Cannot be checked now: " + error.message;
+      }
+    }
+
+    typed.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(validate, 400);
+    });
+
+    // What was typed is not lost by a slip.
+    let isLeaving = false;
+    editor.addEventListener("submit", () => { isLeaving = true; });
+    const first = typed.value;
+    window.addEventListener("beforeunload", (event) => {
+      if (!isLeaving && typed.value !== first) event.preventDefault();
+    });
+  }
 })();

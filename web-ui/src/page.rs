@@ -27,6 +27,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// What a page shows.
 pub trait View: Serialize + Send + Sync + 'static {
+    /// The page follows what happens. False where each look costs something.
+    const MOVES: bool;
+
     /// Of the page.
     fn title(&self) -> String;
 
@@ -41,6 +44,49 @@ pub trait View: Serialize + Send + Sync + 'static {
     /// # Errors
     /// When a template fails.
     fn live(&self, frame: &Frame) -> Result<String, askama::Error>;
+}
+
+/// A view and its template, whose block `live` is the part that moves. Templates know `frame` and `view`.
+#[macro_export]
+macro_rules! templates {
+    ($view:ty, $path:literal, $title:expr) => {
+        $crate::templates!($view, $path, true, $title);
+    };
+    ($view:ty, $path:literal, $moves:literal, $title:expr) => {
+        const _: () = {
+            #[derive(askama::Template)]
+            #[template(path = $path)]
+            struct Page<'a> {
+                frame: &'a $crate::page::Frame,
+                view: &'a $view,
+            }
+
+            #[derive(askama::Template)]
+            #[template(path = $path, block = "live")]
+            #[allow(dead_code, reason = "not every part needs both")]
+            struct Live<'a> {
+                frame: &'a $crate::page::Frame,
+                view: &'a $view,
+            }
+
+            impl $crate::page::View for $view {
+                const MOVES: bool = $moves;
+
+                fn title(&self) -> String {
+                    let title: fn(&Self) -> String = $title;
+                    title(self)
+                }
+
+                fn html(&self, frame: &$crate::page::Frame) -> Result<String, askama::Error> {
+                    askama::Template::render(&Page { frame, view: self })
+                }
+
+                fn live(&self, frame: &$crate::page::Frame) -> Result<String, askama::Error> {
+                    askama::Template::render(&Live { frame, view: self })
+                }
+            }
+        };
+    };
 }
 
 /// What is around every page.
@@ -112,12 +158,18 @@ pub async fn show<V: View>(visit: Visit, active: &'static str, load: Loader<V>) 
         },
         Form::Html => match load_for(&visit, &load).await {
             Ok((who, view)) => {
-                let frame = Frame::new(&visit, active, view.title(), Some(who));
+                let mut frame = Frame::new(&visit, active, view.title(), Some(who));
+                frame.is_live = V::MOVES;
                 html(visit, StatusCode::OK, view.html(&frame))
             }
             Err(failure) => failed(visit, active, failure).await,
         },
-        Form::Events => follow(visit, active, load),
+        Form::Events if V::MOVES => follow(visit, active, load),
+        Form::Events => bare(&Failure::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "Not followed",
+            "this page does not follow what happens",
+        )),
     }
 }
 
@@ -139,7 +191,8 @@ pub async fn show_again<V: View>(
     }
     match visit.api.who().await {
         Ok(who) => {
-            let frame = Frame::new(&visit, active, view.title(), Some(who));
+            let mut frame = Frame::new(&visit, active, view.title(), Some(who));
+            frame.is_live = false;
             html(visit, status, view.html(&frame))
         }
         Err(failure) => failed(visit, active, failure).await,

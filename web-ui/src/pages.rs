@@ -9,12 +9,26 @@ use crate::text::harmless;
 use crate::units;
 use crate::visit::Visit;
 
+pub mod config;
+pub mod containers;
+pub mod failures;
+pub mod lines;
+pub mod mappings;
 pub mod nodes;
+pub mod object;
 pub mod overview;
 pub mod sign_in;
 
 /// The pages of the menu.
-pub const MENU: [(&str, &str); 2] = [("/", "Overview"), ("/nodes", "Nodes")];
+pub const MENU: [(&str, &str); 7] = [
+    ("/", "Overview"),
+    ("/mappings", "Mappings"),
+    ("/containers", "Containers"),
+    ("/failures", "Failures"),
+    ("/object", "Object"),
+    ("/nodes", "Nodes"),
+    ("/config", "Config"),
+];
 
 /// How something is: shown as a word beside a sign, never by colour alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

@@ -9,7 +9,7 @@ use swift_s3_proto::v1::{ForgetNodeRequest, ListNodesRequest, NodeState, NodeSta
 use super::{Behind, Word, coordination_mode, encoded, node_state, safe};
 use crate::api::{Api, call};
 use crate::failure::{Failure, Place};
-use crate::page::{self, Frame, View};
+use crate::page;
 use crate::units;
 use crate::visit::Visit;
 
@@ -261,57 +261,5 @@ pub async fn forget(visit: Visit, Path(id): Path<String>, Form(act): Form<Act>) 
     }
 }
 
-impl View for Nodes {
-    fn title(&self) -> String {
-        "Nodes".to_owned()
-    }
-
-    fn html(&self, frame: &Frame) -> Result<String, askama::Error> {
-        askama::Template::render(&ListPage { frame, view: self })
-    }
-
-    fn live(&self, _: &Frame) -> Result<String, askama::Error> {
-        askama::Template::render(&ListLive { view: self })
-    }
-}
-
-impl View for OneNode {
-    fn title(&self) -> String {
-        format!("Node {}", self.node.node_id)
-    }
-
-    fn html(&self, frame: &Frame) -> Result<String, askama::Error> {
-        askama::Template::render(&OnePage { frame, view: self })
-    }
-
-    fn live(&self, frame: &Frame) -> Result<String, askama::Error> {
-        askama::Template::render(&OneLive { frame, view: self })
-    }
-}
-
-#[derive(askama::Template)]
-#[template(path = "nodes.html")]
-struct ListPage<'a> {
-    frame: &'a Frame,
-    view: &'a Nodes,
-}
-
-#[derive(askama::Template)]
-#[template(path = "nodes.html", block = "live")]
-struct ListLive<'a> {
-    view: &'a Nodes,
-}
-
-#[derive(askama::Template)]
-#[template(path = "node.html")]
-struct OnePage<'a> {
-    frame: &'a Frame,
-    view: &'a OneNode,
-}
-
-#[derive(askama::Template)]
-#[template(path = "node.html", block = "live")]
-struct OneLive<'a> {
-    frame: &'a Frame,
-    view: &'a OneNode,
-}
+crate::templates!(Nodes, "nodes.html", |_| "Nodes".to_owned());
+crate::templates!(OneNode, "node.html", |view| format!("Node {}", view.node.node_id));

@@ -10,7 +10,7 @@ use swift_s3_proto::v1::{
 use super::{Behind, Tone, Word, node_state, safe};
 use crate::api::{Api, call};
 use crate::failure::Failure;
-use crate::page::{self, Frame, View};
+use crate::page;
 use crate::units;
 use crate::visit::Visit;
 
@@ -301,32 +301,7 @@ fn bar(mapping: &MappingStatus, longest: f64) -> Bar {
     }
 }
 
-impl View for Overview {
-    fn title(&self) -> String {
-        "Overview".to_owned()
-    }
-
-    fn html(&self, frame: &Frame) -> Result<String, askama::Error> {
-        askama::Template::render(&Page { frame, view: self })
-    }
-
-    fn live(&self, _: &Frame) -> Result<String, askama::Error> {
-        askama::Template::render(&Live { view: self })
-    }
-}
-
-#[derive(askama::Template)]
-#[template(path = "overview.html")]
-struct Page<'a> {
-    frame: &'a Frame,
-    view: &'a Overview,
-}
-
-#[derive(askama::Template)]
-#[template(path = "overview.html", block = "live")]
-struct Live<'a> {
-    view: &'a Overview,
-}
+crate::templates!(Overview, "overview.html", |_| "Overview".to_owned());
 
 #[cfg(test)]
 mod tests {
