@@ -9,6 +9,7 @@ use crate::text::harmless;
 use crate::units;
 use crate::visit::Visit;
 
+pub mod activity;
 pub mod config;
 pub mod containers;
 pub mod failures;
@@ -20,7 +21,7 @@ pub mod overview;
 pub mod sign_in;
 
 /// The pages of the menu.
-pub const MENU: [(&str, &str); 7] = [
+pub const MENU: [(&str, &str); 8] = [
     ("/", "Overview"),
     ("/mappings", "Mappings"),
     ("/containers", "Containers"),
@@ -28,6 +29,7 @@ pub const MENU: [(&str, &str); 7] = [
     ("/object", "Object"),
     ("/nodes", "Nodes"),
     ("/config", "Config"),
+    ("/activity", "Activity"),
 ];
 
 /// How something is: shown as a word beside a sign, never by colour alone.

@@ -207,7 +207,7 @@ mod tests {
     fn broken_documents_break_nothing() {
         for end in 0..DOCUMENT.len() {
             let cut = DOCUMENT.get(..end).unwrap_or_default();
-            assert!(line_of(cut, "containers[1].n[1]") <= cut.lines().count().max(1), "{cut}");
+            assert!(line_of(cut, "containers[1].n[1]") <= cut.matches('\n').count() + 1, "{cut}");
         }
         let deep = "[".repeat(100_000);
         assert_eq!(line_of(&format!("{{\"a\":{deep}"), "b"), 1);

@@ -2,9 +2,12 @@
 
 use axum::extract::{Form, Path, Query};
 use axum::response::Response;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use swift_s3_proto::v1::{ForgetNodeRequest, ListNodesRequest, NodeState, NodeStatus, Role};
+use swift_s3_proto::v1::{
+    CursorStatus, ForgetNodeRequest, ListCursorsRequest, ListNodesRequest, NodeState, NodeStatus, Role,
+};
 
 use super::{Behind, Word, coordination_mode, encoded, node_state, safe};
 use crate::api::{Api, call};
@@ -135,6 +138,29 @@ pub struct Load {
 pub struct OneNode {
     /// The node.
     pub node: Node,
+    /// How far its databases are done, as it reported last.
+    pub cursors: Vec<Cursor>,
+    /// The address of the next page of them. Empty: there is none.
+    pub next: String,
+}
+
+/// How far one container database is done for one mapping.
+#[derive(Debug, Serialize)]
+pub struct Cursor {
+    /// The account.
+    pub account: String,
+    /// The container.
+    pub container: String,
+    /// The mapping.
+    pub mapping_id: String,
+    /// The id of the database.
+    pub database_id: String,
+    /// Lanes and their cursors, such as `others 12, own 40`.
+    pub cursors: String,
+    /// Rows set aside after failures.
+    pub failures: u64,
+    /// When it was reported, in words.
+    pub reported: String,
 }
 
 /// `GET /nodes`
@@ -160,18 +186,54 @@ async fn load_list(api: Api, filter: Filter) -> Result<Nodes, Failure> {
 }
 
 /// `GET /nodes/{id}`
-pub async fn show(visit: Visit, Path(id): Path<String>) -> Response {
-    page::show(visit, "/nodes", Box::new(move |api| Box::pin(load_one(api, id.clone())))).await
+pub async fn show(visit: Visit, Path(id): Path<String>, Query(filter): Query<Filter>) -> Response {
+    let load =
+        move |api| -> BoxFuture<'static, _> { Box::pin(load_one(api, id.clone(), filter.after.clone())) };
+    page::show(visit, "/nodes", Box::new(load)).await
 }
 
-async fn load_one(api: Api, id: String) -> Result<OneNode, Failure> {
+async fn load_one(api: Api, id: String, after: String) -> Result<OneNode, Failure> {
+    let node = find(&api, &id).await?;
+    let request = ListCursorsRequest {
+        page_size: PAGE,
+        page_token: after,
+        node_id: id.clone(),
+        ..ListCursorsRequest::default()
+    };
+    let answer = call(api.status().list_cursors(request)).await?;
+    let now = Timestamp::now();
+    Ok(OneNode {
+        node,
+        cursors: answer.cursors.iter().map(|cursor| reported(cursor, now)).collect(),
+        next: match answer.next_page_token.as_str() {
+            "" => String::new(),
+            token => format!("/nodes/{}?after={}", encoded(&id), encoded(token)),
+        },
+    })
+}
+
+fn reported(cursor: &CursorStatus, now: Timestamp) -> Cursor {
+    let mut lanes: Vec<String> = cursor.cursors.iter().map(|(lane, row)| format!("{lane} {row}")).collect();
+    lanes.sort();
+    Cursor {
+        account: safe(&cursor.account),
+        container: safe(&cursor.container),
+        mapping_id: safe(&cursor.mapping_id),
+        database_id: safe(cursor.key.as_ref().map_or("", |key| &key.database_id)),
+        cursors: safe(&lanes.join(", ")),
+        failures: cursor.failures,
+        reported: format!("{} ago", units::age(cursor.updated_at.as_ref(), now)),
+    }
+}
+
+async fn find(api: &Api, id: &str) -> Result<Node, Failure> {
     // Nodes come in the order of their ids, and a page of all is not large.
     let mut page_token = String::new();
     loop {
         let request = ListNodesRequest { page_size: 1_000, page_token, ..ListNodesRequest::default() };
         let answer = call(api.status().list_nodes(request)).await?;
         if let Some(node) = answer.nodes.iter().find(|node| node.node_id == id) {
-            return Ok(OneNode { node: shown(node, Timestamp::now()) });
+            return Ok(shown(node, Timestamp::now()));
         }
         if answer.next_page_token.is_empty() {
             return Err(Failure::not_found(format!("no node {id:?} is known")));
