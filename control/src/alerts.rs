@@ -179,6 +179,7 @@ fn clocks(facts: &Facts<'_>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use swift_s3_proto::v1::{ConfigOutcome, Lag, MappingTrouble, Problem};
@@ -208,10 +209,10 @@ mod tests {
                 revision: 7,
                 generation: 1,
                 outcome: ConfigOutcome::Applied,
-                problems: Vec::new(),
+                problems: Arc::default(),
                 took: Duration::from_secs(1),
             }),
-            health: Vec::new(),
+            health: Arc::default(),
             clock_skew_seconds: Some(0.5),
             coordination: None,
             load: None,
@@ -243,11 +244,11 @@ mod tests {
         let mut rejected = node("r");
         if let Some(answer) = &mut rejected.answer {
             answer.outcome = ConfigOutcome::PartlyApplied;
-            answer.problems = vec![Problem {
+            answer.problems = Arc::from([Problem {
                 path: "containers[1]".to_owned(),
                 found: "x".to_owned(),
                 ..Problem::default()
-            }];
+            }]);
         }
         let silent = NodeView { is_live: false, ..node("s") };
         let ahead = NodeView { clock_skew_seconds: Some(31.0), ..node("c") };

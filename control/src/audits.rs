@@ -119,7 +119,7 @@ mod tests {
             is_live,
             connected_at_ms: None,
             answer: None,
-            health: Vec::new(),
+            health: std::sync::Arc::default(),
             clock_skew_seconds: None,
             coordination: None,
             load: None,

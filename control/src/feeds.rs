@@ -14,9 +14,11 @@ use crate::store::{KnownFeed, StaleFeed};
 use crate::time;
 
 mod rates;
+mod sum;
 mod totals;
 
 pub use rates::Rate;
+pub use sum::ContainerSum;
 pub use totals::{ContainerTotal, add_lag};
 
 /// The most feeds one node may have.

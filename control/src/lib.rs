@@ -10,7 +10,7 @@
 //! | [`push`] | the state that nodes work by |
 //! | [`registry`], [`workers`] | nodes, sessions, answers; over how many workers limits are divided |
 //! | `house` | nodes are remembered, and what is too old is forgotten |
-//! | [`feeds`], [`overview`], [`alerts`], [`verdict`] | status: added up, judged, put in words |
+//! | [`feeds`], [`overview`], `refreshed`, [`alerts`], [`verdict`] | status: added up, kept for a moment, judged, put in words |
 //! | [`store`] | SQLite: one writer with group commit, readers beside it; the same in etcd |
 //! | [`copy`] | moving the state between SQLite and etcd |
 //! | [`documents`] | configuration documents in the words of the contract |
@@ -33,6 +33,7 @@ mod house;
 pub mod overview;
 pub mod prefixes;
 pub mod push;
+mod refreshed;
 pub mod registry;
 pub mod server;
 pub mod services;

@@ -1,30 +1,33 @@
-//! The status of everything at one moment. Adding up a million feeds takes a while, so the last result is used again for a
-//! time in proportion to what it cost; on a small cluster that is a moment.
+//! The status of everything at one moment. Adding up 300,000 feeds takes a while, so the last result is used again for a time in
+//! proportion to what it cost; on a small cluster that is a moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use swift_s3_proto::v1::{
-    ClusterStatus, CoordinationCount, Lag, MappingHealth, MappingStatus, MappingTrouble, NodeCount, NodeState,
-};
-use tokio::sync::Mutex;
+use swift_s3_proto::v1::{ClusterStatus, CoordinationCount, FailureCount, Lag, MappingStatus, NodeCount};
 
 use crate::alerts::{self, Facts};
 use crate::control::Control;
-use crate::documents::MappingInfo;
-use crate::feeds::{ContainerTotal, add_lag};
+use crate::feeds::{ContainerSum, ContainerTotal, add_lag};
 use crate::push::Current;
+use crate::refreshed::{Refreshed, Terms};
 use crate::registry::NodeView;
 use crate::store::StoreError;
 use crate::time;
 
-/// A result is used again for so many times what it cost.
-const REUSE_FACTOR: u32 = 20;
+mod mappings;
+
 /// However many ask, it is made anew only so often; at once when an operator changed something.
 const SHORTEST_REUSE: Duration = Duration::from_millis(100);
-/// No result is older than this.
-const LONGEST_REUSE: Duration = Duration::from_secs(3);
+/// However large the cluster, it is made anew when it is older and somebody asks.
+const LONGEST_REUSE: Duration = Duration::from_millis(800);
+/// What is told is never older: a node that is gone is told to be gone within this time.
+const OLDEST: Duration = Duration::from_secs(1);
+/// Reasons are counted from single rows, which may take seconds; the counts are for people who look at the whole.
+const LONGEST_REUSE_OF_REASONS: Duration = Duration::from_secs(60);
+/// So long an overview waits for reasons that were never counted.
+const PATIENCE_FOR_REASONS: Duration = Duration::from_millis(50);
 
 /// Rows set aside after failures, by mapping, account and container.
 type Failures = HashMap<(String, String, String), u64>;
@@ -37,7 +40,7 @@ pub struct Overview {
     /// All nodes, by id.
     pub nodes: Vec<NodeView>,
     /// All containers, by account, container and mapping.
-    pub containers: Vec<ContainerTotal>,
+    pub containers: Arc<[ContainerTotal]>,
     /// All mappings, in the order of the document.
     pub mappings: Vec<MappingStatus>,
     /// One page about everything.
@@ -45,68 +48,95 @@ pub struct Overview {
 }
 
 /// The latest overview.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OverviewCache {
-    latest: Mutex<Option<(Instant, Duration, Arc<Overview>)>>,
+    overviews: Refreshed<Overview>,
+    reasons: Refreshed<Vec<FailureCount>>,
+}
+
+impl Default for OverviewCache {
+    fn default() -> Self {
+        let overviews = Terms { shortest: SHORTEST_REUSE, longest: LONGEST_REUSE, oldest: OLDEST };
+        let longest = LONGEST_REUSE_OF_REASONS;
+        let reasons = Terms { shortest: Duration::ZERO, longest, oldest: Duration::MAX };
+        Self { overviews: Refreshed::new(overviews), reasons: Refreshed::new(reasons) }
+    }
 }
 
 impl OverviewCache {
-    /// The overview now, or a moment ago.
+    /// The overview now, or a moment ago; what an operator changed is in it.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn get(&self, control: &Arc<Control>) -> Result<Arc<Overview>, StoreError> {
-        // Held while it is made, so that many callers make one.
-        let mut latest = self.latest.lock().await;
-        if let Some((made_at, cost, overview)) = &*latest
-            && overview.current.generation == control.push.current().generation
-            && made_at.elapsed() < cost.saturating_mul(REUSE_FACTOR).clamp(SHORTEST_REUSE, LONGEST_REUSE)
-        {
-            return Ok(Arc::clone(overview));
-        }
-        let began = Instant::now();
-        let failures = control.store.reader().failure_totals().await?;
-        let control = Arc::clone(control);
-        let made = tokio::task::spawn_blocking(move || make(&control, failures)).await;
-        let overview = Arc::new(made.map_err(|error| StoreError::Failed(error.to_string()))?);
-        *latest = Some((Instant::now(), began.elapsed(), Arc::clone(&overview)));
-        Ok(overview)
+        let generation = control.push.current().generation;
+        let make = |before: Option<Arc<Overview>>| {
+            let before = before.map(|overview| Arc::clone(&overview.containers));
+            make(Arc::clone(control), before.unwrap_or_else(|| Arc::from([])))
+        };
+        self.overviews.get(|overview| overview.current.generation >= generation, make).await
+    }
+
+    /// Rows set aside after failures by their class, now or up to a minute ago.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reasons(&self, control: &Arc<Control>) -> Result<Arc<Vec<FailureCount>>, StoreError> {
+        let reader = control.store.reader().clone();
+        self.reasons
+            .get(
+                |_| true,
+                |_| {
+                    let reader = reader.clone();
+                    async move { reader.failure_reasons("", "", "").await }
+                },
+            )
+            .await
     }
 }
 
-fn make(control: &Control, failures: Failures) -> Overview {
+async fn make(control: Arc<Control>, before: Arc<[ContainerTotal]>) -> Result<Overview, StoreError> {
+    let failures = control.store.reader().failure_totals().await?;
+    let reasons = match failures.is_empty() {
+        true => Arc::default(),
+        false => {
+            let counting = control.overview.reasons(&control);
+            tokio::time::timeout(PATIENCE_FOR_REASONS, counting)
+                .await
+                .unwrap_or_else(|_| Ok(Arc::default()))?
+        }
+    };
+    let made = tokio::task::spawn_blocking(move || add_up(&control, &failures, before, &reasons)).await;
+    made.map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+fn add_up(
+    control: &Control,
+    failures: &Failures,
+    before: Arc<[ContainerTotal]>,
+    reasons: &[FailureCount],
+) -> Overview {
     let now_ms = time::now_ms();
     let current = control.push.current();
     let nodes = control.registry.nodes();
-    let is_live = |id: &str| {
-        nodes
-            .binary_search_by(|node| node.record.node_id.as_str().cmp(id))
-            .ok()
-            .and_then(|index| nodes.get(index))
-            .is_some_and(|node| node.is_live)
-    };
     let by_id: HashMap<&str, usize> =
         current.mappings.iter().enumerate().map(|(index, mapping)| (mapping.id.as_str(), index)).collect();
-    let (mut containers, rates) = {
+    let mut containers = add_containers(control, &nodes, before, |id| by_id.contains_key(id));
+    let rates: Vec<(f64, f64)> = {
         let feeds = control.feeds();
-        let containers = feeds.containers(|id| by_id.contains_key(id), is_live);
-        let rates: Vec<(f64, f64)> =
-            current.mappings.iter().map(|mapping| feeds.rate(&mapping.id, now_ms)).collect();
-        (containers, rates)
+        current.mappings.iter().map(|mapping| feeds.rate(&mapping.id, now_ms)).collect()
     };
-    let workers: Vec<LiveWorker<'_>> =
-        nodes.iter().filter(|node| node.is_live && node.is_worker()).map(LiveWorker::new).collect();
-    let mut mappings: Vec<MappingStatus> = current
-        .mappings
-        .iter()
-        .zip(rates)
-        .map(|(mapping, rate)| begin_mapping(mapping, &current, &workers, rate))
-        .collect();
-    if !failures.is_empty() {
-        for container in &mut containers {
-            let (account, name, mapping) = container.position();
-            let key = (mapping.to_owned(), account.to_owned(), name.to_owned());
-            container.failures = failures.get(&key).copied().unwrap_or(0);
+    let mut mappings = mappings::begin(&current, &nodes, &rates);
+    for ((mapping_id, account, container), count) in failures {
+        let position = (account.as_str(), container.as_str(), mapping_id.as_str());
+        if let Ok(index) = containers.binary_search_by(|total| total.position().cmp(&position))
+            && let Some(container) = containers.get_mut(index)
+        {
+            container.failures = *count;
+        }
+        let index = by_id.get(mapping_id.as_str()).copied().unwrap_or(usize::MAX);
+        if let Some(mapping) = mappings.get_mut(index) {
+            mapping.failures = mapping.failures.saturating_add(*count);
         }
     }
     for container in &containers {
@@ -115,79 +145,40 @@ fn make(control: &Control, failures: Failures) -> Overview {
             add_container(mapping, container);
         }
     }
-    for ((mapping_id, ..), count) in &failures {
-        let index = by_id.get(mapping_id.as_str()).copied().unwrap_or(usize::MAX);
-        if let Some(mapping) = mappings.get_mut(index) {
-            mapping.failures = mapping.failures.saturating_add(*count);
-        }
-    }
     for mapping in &mut mappings {
         mapping.is_complete &= mapping.lag.is_some();
         mapping.seconds_to_catch_up =
             catch_up(mapping.lag.as_ref(), mapping.rows_per_second, mapping.is_paused);
     }
-    let status = summarize(control, &current, &nodes, &mappings, now_ms);
-    Overview { current, nodes, containers, mappings, status }
-}
-
-/// A worker, and how its mappings fare by their ids.
-struct LiveWorker<'a> {
-    node: &'a NodeView,
-    health: HashMap<&'a str, &'a MappingHealth>,
-}
-
-impl<'a> LiveWorker<'a> {
-    fn new(node: &'a NodeView) -> Self {
-        let health = node.health.iter().map(|health| (health.mapping_id.as_str(), health)).collect();
-        Self { node, health }
+    let mut status = summarize(control, &current, &nodes, &mappings, now_ms);
+    if status.failures > 0 {
+        status.failure_reasons = reasons.to_vec();
     }
+    Overview { current, nodes, containers: containers.into(), mappings, status }
 }
 
-fn begin_mapping(
-    mapping: &MappingInfo,
-    current: &Current,
-    workers: &[LiveWorker<'_>],
-    rate: (f64, f64),
-) -> MappingStatus {
-    let mut status = MappingStatus {
-        mapping_id: mapping.id.clone(),
-        account: mapping.account.clone(),
-        container: mapping.container.clone(),
-        remote: mapping.remote.clone(),
-        retain_local: mapping.retain_local,
-        is_paused: current.is_paused(&mapping.id),
-        is_complete: true,
-        rows_per_second: rate.0,
-        bytes_per_second: rate.1,
-        ..MappingStatus::default()
+/// The lock is taken for each node anew, so that heartbeats come in between.
+fn add_containers(
+    control: &Control,
+    nodes: &[NodeView],
+    before: Arc<[ContainerTotal]>,
+    is_in_force: impl Fn(&str) -> bool,
+) -> Vec<ContainerTotal> {
+    let is_live = |id: &str| {
+        nodes
+            .binary_search_by(|node| node.record.node_id.as_str().cmp(id))
+            .ok()
+            .and_then(|index| nodes.get(index))
+            .is_some_and(|node| node.is_live)
     };
-    for LiveWorker { node, health } in workers {
-        status.nodes_total += 1;
-        let health = health.get(mapping.id.as_str()).copied();
-        let (refused, remote_trouble) =
-            health.map(|health| (health.refused.clone(), health.remote_trouble.clone())).unwrap_or_default();
-        let is_switched = health.is_some_and(|health| health.is_paused) == status.is_paused;
-        let is_named = node
-            .answer
-            .as_ref()
-            .is_some_and(|answer| answer.problems.iter().any(|problem| problem.mapping_id == mapping.id));
-        let has_answered = matches!(node.state(current.revision), NodeState::Synced | NodeState::Rejected);
-        let runs_older = node
-            .answer
-            .as_ref()
-            .is_some_and(|answer| answer.outcome == swift_s3_proto::v1::ConfigOutcome::Rejected);
-        if has_answered && !runs_older && !is_named && is_switched && refused.is_empty() {
-            status.nodes_applied += 1;
-        }
-        if !refused.is_empty() || !remote_trouble.is_empty() {
-            status.troubles.push(MappingTrouble {
-                node_id: node.record.node_id.clone(),
-                refused,
-                remote_trouble,
-            });
-        }
+    let mut sum = ContainerSum::new(before);
+    let in_order = control.feeds().in_order(is_live);
+    for (node_id, is_live) in in_order {
+        control.feeds().add_node(&mut sum, &node_id, is_live, &is_in_force);
+        // Whoever waits for the lock gets it before it is taken again.
+        std::thread::yield_now();
     }
-    status
+    sum.finish()
 }
 
 fn add_container(mapping: &mut MappingStatus, container: &ContainerTotal) {

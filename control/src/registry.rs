@@ -2,7 +2,7 @@
 //! said, and takes out what the node is to be told.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use swift_s3_proto::v1::{
@@ -65,7 +65,7 @@ struct Node {
     record: NodeRecord,
     session: Option<Session>,
     answer: Option<Answer>,
-    health: Vec<MappingHealth>,
+    health: Arc<[MappingHealth]>,
     clock_skew_seconds: Option<f64>,
     coordination: Option<Coordination>,
     load: Option<NodeLoad>,
@@ -109,7 +109,7 @@ pub struct Answer {
     /// How it went.
     pub outcome: ConfigOutcome,
     /// Why not all of it is in force.
-    pub problems: Vec<Problem>,
+    pub problems: Arc<[Problem]>,
     /// From the push to the answer.
     pub took: Duration,
 }
@@ -138,8 +138,8 @@ pub struct NodeView {
     pub connected_at_ms: Option<i64>,
     /// Its latest answer.
     pub answer: Option<Answer>,
-    /// How its mappings fare; of a live node.
-    pub health: Vec<MappingHealth>,
+    /// Mappings that are paused or in trouble there; of a live node.
+    pub health: Arc<[MappingHealth]>,
     /// Its clock minus ours.
     pub clock_skew_seconds: Option<f64>,
     /// How it shares the work with others; of a live worker.
@@ -285,6 +285,10 @@ impl Registry {
     pub fn heartbeat(&self, node_id: &str, session: u64, heartbeat: &mut Heartbeat) -> bool {
         let mut health = std::mem::take(&mut heartbeat.mappings);
         health.truncate(MAX_MAPPINGS);
+        // Most fare well, of which there is nothing to say.
+        health.retain(|mapping| {
+            mapping.is_paused || !mapping.refused.is_empty() || !mapping.remote_trouble.is_empty()
+        });
         for text in health.iter_mut().flat_map(|mapping| [&mut mapping.refused, &mut mapping.remote_trouble])
         {
             text.truncate(cut(text).len());
@@ -302,7 +306,7 @@ impl Registry {
         let skew = heartbeat.sent_at.as_ref().map(|at| ahead_ms(at) as f64 / 1_000.0);
         let takeovers = self.with_session(node_id, session, |node| {
             node.see();
-            node.health = health;
+            node.health = health.into();
             node.clock_skew_seconds = skew;
             node.load = load.or(node.load);
             let Some(told) = coordination else { return Vec::new() };
@@ -358,7 +362,7 @@ impl Registry {
                 revision: push.revision,
                 generation: push.generation,
                 outcome,
-                problems,
+                problems: problems.into(),
                 took: push.sent_at.elapsed(),
             };
             if node.answer.as_ref().is_none_or(|known| known.generation <= answer.generation) {
@@ -508,7 +512,7 @@ impl Node {
             record,
             session: None,
             answer: None,
-            health: Vec::new(),
+            health: Arc::default(),
             clock_skew_seconds: None,
             coordination: None,
             load: None,
@@ -550,7 +554,7 @@ impl Node {
             is_live,
             connected_at_ms: self.session.as_ref().map(|session| session.connected_at_ms),
             answer: self.answer.clone(),
-            health: if is_live { self.health.clone() } else { Vec::new() },
+            health: if is_live { Arc::clone(&self.health) } else { Arc::default() },
             clock_skew_seconds: self.clock_skew_seconds.filter(|_| is_live),
             coordination: self.coordination.clone().filter(|_| is_live),
             load: self.load.filter(|_| is_live),

@@ -1,11 +1,11 @@
 //! Feeds added up: by container, and by node.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use swift_s3_proto::v1::Lag;
 
-use super::{Feed, Feeds, Key, NodeFeeds, Status};
+use super::{Feed, Feeds, NodeFeeds, Status};
 use crate::time;
 
 /// One container of one mapping, over all its replicas and shards.
@@ -35,17 +35,17 @@ pub struct ContainerTotal {
     pub failures: u64,
 }
 
-/// Account, container, mapping: in the order of totals.
-type Place<'a> = (&'a Arc<str>, &'a Arc<str>, &'a Arc<str>);
-
-#[derive(Default)]
-struct Builder {
+/// A container while its feeds are added.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
     lag: Option<Lag>,
     has_unknown: bool,
     covered: u64,
     replicas: u32,
-    node_ids: BTreeSet<Arc<str>>,
-    owners: BTreeSet<(u32, Arc<str>)>,
+    /// In the order in which nodes are added.
+    node_ids: Vec<Arc<str>>,
+    /// Any may be there twice.
+    owners: Vec<(u32, Arc<str>)>,
     /// Databases that live nodes follow, and that only silent ones do.
     live: u32,
     silent: u32,
@@ -56,44 +56,6 @@ struct Builder {
 }
 
 impl Feeds {
-    /// All containers of the mappings in force, by account, container and mapping.
-    #[must_use]
-    pub fn containers(
-        &self,
-        is_in_force: impl Fn(&str) -> bool,
-        is_live: impl Fn(&str) -> bool,
-    ) -> Vec<ContainerTotal> {
-        let mut builders: HashMap<Place<'_>, Builder> = HashMap::new();
-        let (live, silent): (Vec<_>, Vec<_>) = self.nodes.iter().partition(|(id, _)| is_live(id));
-        // A database that moved from a silent node to a live one is the live one's.
-        let mut orphans: HashSet<&Key> = silent.iter().flat_map(|(_, node)| node.feeds.keys()).collect();
-        for (node_id, node) in live {
-            for (key, feed) in node.feeds.iter().filter(|(_, feed)| is_in_force(&feed.mapping_id)) {
-                orphans.remove(key);
-                builders
-                    .entry((&feed.account, &feed.container, &feed.mapping_id))
-                    .or_default()
-                    .add(node_id, node, feed);
-            }
-        }
-        for (_, node) in silent {
-            for (key, feed) in node.feeds.iter().filter(|(_, feed)| is_in_force(&feed.mapping_id)) {
-                if orphans.contains(key) {
-                    builders.entry((&feed.account, &feed.container, &feed.mapping_id)).or_default().silent +=
-                        1;
-                }
-            }
-        }
-        let mut totals: Vec<ContainerTotal> = builders
-            .into_iter()
-            .map(|((account, container, mapping_id), builder)| {
-                builder.finish(Arc::clone(account), Arc::clone(container), Arc::clone(mapping_id))
-            })
-            .collect();
-        totals.sort_by(|a, b| a.position().cmp(&b.position()));
-        totals
-    }
-
     /// What one node told of its own feeds: how many containers, and their lag; unset if it is unknown.
     #[must_use]
     pub fn of_node(&self, node_id: &str) -> (u64, Option<Lag>) {
@@ -125,12 +87,25 @@ impl NodeFeeds {
 }
 
 impl Builder {
-    fn add(&mut self, node_id: &Arc<str>, node: &NodeFeeds, feed: &Feed) {
-        self.node_ids.insert(Arc::clone(node_id));
+    /// True if some node follows it, live or silent.
+    pub(super) fn is_followed(&self) -> bool {
+        self.live > 0 || self.silent > 0
+    }
+
+    /// A database that so many silent nodes follow, and no live one.
+    pub(super) fn add_silent(&mut self, nodes: u32) {
+        self.silent += nodes;
+    }
+
+    /// A feed of a live node. Feeds of one node come one after the other.
+    pub(super) fn add(&mut self, node_id: &Arc<str>, node: &NodeFeeds, feed: &Feed) {
+        if self.node_ids.last() != Some(node_id) {
+            self.node_ids.push(Arc::clone(node_id));
+        }
         self.live += 1;
         self.shares += feed.replicas.count_ones();
         for index in (0..feed.nodes.min(64)).filter(|index| feed.replicas & (1 << index) != 0) {
-            self.owners.insert((index, Arc::clone(node_id)));
+            self.owners.push((index, Arc::clone(node_id)));
         }
         let Some(status) = &feed.status else {
             self.has_unknown = true;
@@ -156,7 +131,14 @@ impl Builder {
         }
     }
 
-    fn finish(self, account: Arc<str>, container: Arc<str>, mapping_id: Arc<str>) -> ContainerTotal {
+    pub(super) fn finish(
+        mut self,
+        account: Arc<str>,
+        container: Arc<str>,
+        mapping_id: Arc<str>,
+    ) -> ContainerTotal {
+        self.owners.sort_unstable();
+        self.owners.dedup();
         let all = match self.replicas {
             0 => None,
             replicas @ 1..64 => Some((1 << replicas) - 1),
@@ -177,8 +159,8 @@ impl Builder {
                 && is_taken_over
                 && all.is_some_and(|all| self.covered & all == all),
             lag: self.lag,
-            owners: self.owners.into_iter().collect(),
-            node_ids: self.node_ids.into_iter().collect(),
+            owners: self.owners,
+            node_ids: self.node_ids,
             held_since_ms,
             held_because,
             trouble: self.trouble,

@@ -350,7 +350,11 @@ impl StatusService for Statuses {
         request: Request<CountFailuresRequest>,
     ) -> Result<Response<CountFailuresResponse>, Status> {
         let CountFailuresRequest { mapping_id, account, container } = request.into_inner();
-        let counted = self.0.store.reader().failure_reasons(&mapping_id, &account, &container).await;
+        // Those of everything are counted for all who ask.
+        let counted = match mapping_id.is_empty() && account.is_empty() && container.is_empty() {
+            true => self.0.overview.reasons(&self.0).await.map(|reasons| reasons.to_vec()),
+            false => self.0.store.reader().failure_reasons(&mapping_id, &account, &container).await,
+        };
         let reasons = counted.map_err(|error| store_status(&error))?;
         Ok(Response::new(CountFailuresResponse { reasons }))
     }

@@ -12,6 +12,7 @@ mod house;
 mod nodes;
 mod process;
 mod progress;
+mod scale;
 mod secrets;
 mod status;
 mod streams;

@@ -52,7 +52,7 @@ fn node_status(control: &Control, node: &NodeView, revision: i64) -> NodeStatus 
         connected_at: node.connected_at_ms.map(time::timestamp),
         last_seen_at: Some(time::timestamp(record.last_seen_at_ms)),
         clock_skew_seconds: node.clock_skew_seconds,
-        problems: in_force.map(|answer| answer.problems.clone()).unwrap_or_default(),
+        problems: in_force.map(|answer| answer.problems.to_vec()).unwrap_or_default(),
         containers,
         lag: lag.filter(|_| node.is_live),
         capabilities: record.capabilities.clone(),
