@@ -19,6 +19,7 @@ use crate::access::Access;
 use crate::cluster::{self, Board, Cluster, PeerTls};
 use crate::control::{Control, Settings, shown};
 use crate::documents;
+use crate::history::History;
 use crate::server::{self, Doors, ServeError};
 use crate::store::mirror::Keys;
 use crate::store::{self, CopyDirectory, DataDirectory, NewRevision, Store};
@@ -197,7 +198,8 @@ async fn serve(
     initial: Option<String>,
 ) -> Result<(), Failure> {
     let signals = Signals::install().map_err(failed)?;
-    let control = Control::start(store, settings(arguments)).await.map_err(data)?;
+    let history = History::of(&arguments.data_dir);
+    let control = Control::start_with(store, settings(arguments), history).await.map_err(data)?;
     if let Some(text) = &initial {
         begin_with(&control, text).await.map_err(data)?;
     }
@@ -251,6 +253,7 @@ async fn serve_cluster(
     let signals = Signals::install().map_err(failed)?;
     let (listener, address) = listen(arguments.listen, arguments.port_file.as_deref()).await?;
     let (board, stopping) = (Board::default(), CancellationToken::new());
+    let history = History::of(&arguments.data_dir);
     let etcd = Etcd::new(etcd);
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     let cluster = Cluster {
@@ -261,11 +264,13 @@ async fn serve_cluster(
         tls: arguments.tls_cert.as_ref().map(|_| peer_tls(arguments)),
         directory,
         settings: settings(arguments),
+        history: history.clone(),
         initial,
         board: board.clone(),
         stopping: stopping.clone(),
     };
     let pages = serve_pages(arguments, server::backend_any(&board, &doors), &doors, &stopping).await?;
+    let keeping = tokio::spawn(server::keep_history(history, board.clone(), stopping.clone()));
     let listening = server::serve_any(board, listener, doors.clone(), stopping.clone());
     let stop = stopping.clone();
     let serving = tokio::spawn(async move {
@@ -275,6 +280,7 @@ async fn serve_cluster(
             stop.cancel();
             ended
         });
+        drop(keeping.await);
         ended.map_err(data)?;
         served.map_err(failed)
     });

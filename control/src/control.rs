@@ -11,6 +11,7 @@ use crate::activity::Activities;
 use crate::audits::Audits;
 use crate::documents::{self, Checked, Lookups};
 use crate::feeds::Feeds;
+use crate::history::History;
 use crate::house::House;
 use crate::overview::OverviewCache;
 use crate::prefixes::Parsed;
@@ -78,6 +79,8 @@ pub struct Control {
     pub audits: Audits,
     /// What is in force, for questions about prefixes.
     pub parsed: Parsed,
+    /// The past.
+    pub history: History,
     /// Choices.
     pub settings: Settings,
     /// When this process started.
@@ -93,11 +96,23 @@ pub struct Control {
 }
 
 impl Control {
-    /// Begins with what the store remembers.
+    /// Begins with what the store remembers. Keeps no history.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn start(store: Store, settings: Settings) -> Result<Arc<Self>, StoreError> {
+        Self::start_with(store, settings, History::off()).await
+    }
+
+    /// The same with a history, which is only read here: whoever serves sees to its samples.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn start_with(
+        store: Store,
+        settings: Settings,
+        history: History,
+    ) -> Result<Arc<Self>, StoreError> {
         let epoch = begin_epoch(&store).await?;
         let reader = store.reader();
         let document = match reader.revision(0).await? {
@@ -131,6 +146,7 @@ impl Control {
             activities: Activities::default(),
             audits: Audits::default(),
             parsed: Parsed::default(),
+            history,
             settings,
             started_at_ms: time::now_ms(),
             id: format!("control-{:016x}", rand::random::<u64>()),

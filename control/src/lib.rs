@@ -11,6 +11,7 @@
 //! | [`registry`], [`workers`] | nodes, sessions, answers; over how many workers limits are divided |
 //! | `house` | nodes are remembered, and what is too old is forgotten |
 //! | [`feeds`], [`overview`], `refreshed`, [`alerts`], [`verdict`] | status: added up, kept for a moment, judged, put in words |
+//! | [`history`] | the past, for charts: a sample each minute |
 //! | [`store`] | SQLite: one writer with group commit, readers beside it; the same in etcd |
 //! | [`copy`] | moving the state between SQLite and etcd |
 //! | [`documents`] | configuration documents in the words of the contract |
@@ -29,6 +30,7 @@ pub mod ctl;
 pub mod documents;
 pub mod feeds;
 pub mod gate;
+pub mod history;
 mod house;
 pub mod overview;
 pub mod prefixes;

@@ -27,6 +27,7 @@ use crate::activity;
 use crate::cluster::{Board, Role, Switch};
 use crate::control::Control;
 use crate::gate::Gate;
+use crate::history::History;
 use crate::services::audit::Auditing;
 use crate::services::config::Configs;
 use crate::services::node::Nodes;
@@ -81,6 +82,7 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -
     set_health(&health, ServingStatus::Serving).await;
     let routes = routes(&control)?;
     let tasks = tasks(&control);
+    let history = tokio::spawn(control.history.clone().keep(routes.clone(), control.stopping.clone()));
     let access = Arc::clone(&doors.access);
     let router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -105,6 +107,7 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -
     };
     stop.cancel();
     tasks.join().await;
+    drop(history.await);
     control.save_nodes().await;
     control.store.close().await;
     Ok(served?)
@@ -167,6 +170,11 @@ pub fn backend(control: &Arc<Control>, doors: &Doors) -> Result<Backend, ServeEr
 pub fn backend_any(board: &Board, doors: &Doors) -> Backend {
     let switch = Switch::new(Routes::default(), board.clone());
     Backend::new(Gate::new(switch, Arc::clone(&doors.access), Some(board.clone())))
+}
+
+/// Keeps the history of one of several processes until `stop` fires: from what the leader answers, whichever process that is.
+pub async fn keep_history(history: History, board: Board, stop: CancellationToken) {
+    history.keep(Switch::new(Routes::default(), board), stop).await;
 }
 
 /// All services but health.

@@ -151,7 +151,7 @@ async fn begin(cluster: &Arc<Cluster>, term: &Term, created: i64) -> Result<Arc<
     }
     let mirror = Mirror::new(Handle::current(), sequence, state, term.clone());
     let store = Store::mirrored(&path, connection, mirror)?;
-    let control = Control::start(store, cluster.settings.clone()).await?;
+    let control = Control::start_with(store, cluster.settings.clone(), cluster.history.clone()).await?;
     if let Some(text) = &cluster.initial {
         cli::begin_with(&control, text).await.map_err(LeadError::Failed)?;
     }

@@ -14,6 +14,7 @@ use super::board::{Board, Role};
 use super::lead;
 use super::relay::Leader;
 use crate::control::Settings;
+use crate::history::History;
 use crate::store::CopyDirectory;
 use crate::store::mirror::{Keys, MetaError, read_meta};
 use crate::time;
@@ -43,6 +44,8 @@ pub struct Cluster {
     pub directory: CopyDirectory,
     /// For the time when it leads.
     pub settings: Settings,
+    /// The past, as this process saw it.
+    pub history: History,
     /// A configuration to begin with: its text.
     pub initial: Option<String>,
     /// Who leads.

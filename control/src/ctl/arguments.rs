@@ -94,6 +94,8 @@ pub enum Command {
         #[command(flatten)]
         limit: Limit,
     },
+    /// One mapping: how it fares, what it does in words, what fails in it
+    Mapping(WhichMapping),
     /// Containers that are followed, over all replicas and shards
     Containers(ContainersArguments),
     /// Objects that could not be carried and are tried again
@@ -205,12 +207,28 @@ pub struct ContainersArguments {
     /// Only containers whose names begin so
     #[arg(long, value_name = "PREFIX")]
     pub prefix: Option<String>,
+    /// Only containers whose names have this in them; upper and lower case are the same in ASCII
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
     /// Only those with rows behind, failures, held deletes or something unknown
     #[arg(long)]
     pub behind: bool,
+    /// By name, or those furthest behind first: at most 1,000 then
+    #[arg(long, value_name = "ORDER", default_value = "name")]
+    pub sort: ContainerSort,
     /// How much to list
     #[command(flatten)]
     pub limit: Limit,
+}
+
+/// Orders of containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ContainerSort {
+    /// By account, container and mapping
+    #[default]
+    Name,
+    /// Those furthest behind first, unknown ones before them
+    Lag,
 }
 
 /// `failures`
@@ -222,6 +240,9 @@ pub struct FailuresArguments {
     /// Which failures
     #[command(flatten)]
     pub filter: FailureFilter,
+    /// Count them by reason instead
+    #[arg(long, conflicts_with_all = ["prefix", "reason", "node", "limit"])]
+    pub summary: bool,
     /// How much to list
     #[command(flatten)]
     pub limit: Limit,

@@ -7,6 +7,7 @@ mod document;
 mod explain;
 mod failures;
 mod lists;
+mod mapping;
 mod plan;
 mod state;
 mod status;
@@ -55,6 +56,9 @@ pub async fn run(command: &Command, settings: &Settings, output: &mut Output) ->
                 Some(retry) => failures::retry(&retry, settings, output).await,
                 None => {
                     let server = Connection::open(settings).await?;
+                    if failures.summary {
+                        return failures::summary(&server, &failures.filter, output).await;
+                    }
                     failures::list(&server, &failures.filter, failures.limit.limit, output).await
                 }
             }
@@ -77,6 +81,7 @@ async fn run_simple(command: &Command, server: &Connection, output: &mut Output)
         Command::Mappings { account, limit } => {
             lists::mappings(server, account.as_deref(), limit.limit, output).await
         }
+        Command::Mapping(which) => mapping::run(server, &which.mapping, output).await,
         Command::Containers(containers) => lists::containers(server, containers, output).await,
         Command::Pause(which) => switches::pause(server, &which.mapping, output).await,
         Command::Resume(which) => switches::resume(server, &which.mapping, output).await,

@@ -37,6 +37,7 @@ named!(
     ContainerStatus,
     Difference,
     ExplainObjectResponse,
+    FailureCount,
     FailureStatus,
     MappingStatus,
     NodeStatus,

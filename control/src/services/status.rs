@@ -10,12 +10,13 @@ use swift_s3_proto::v1::status_service_server::StatusService;
 use swift_s3_proto::v1::{
     ActivityKind, CallerRole, ClusterStatus, CountFailuresRequest, CountFailuresResponse,
     DescribeMappingRequest, DescribeMappingResponse, ExplainObjectRequest, ExplainObjectResponse,
-    ForgetNodeRequest, ForgetNodeResponse, GetCallerRequest, GetCallerResponse, GetStatusRequest,
-    ListActivityRequest, ListActivityResponse, ListContainersRequest, ListContainersResponse,
-    ListCursorsRequest, ListCursorsResponse, ListFailuresRequest, ListFailuresResponse, ListMappingsRequest,
-    ListMappingsResponse, ListNodesRequest, ListNodesResponse, PauseMappingRequest, PauseMappingResponse,
-    ReleaseDeletesRequest, ReleaseDeletesResponse, ResumeMappingRequest, ResumeMappingResponse, RetryCommand,
-    RetryFailuresRequest, RetryFailuresResponse, StatusUpdate, WatchStatusRequest,
+    ForgetNodeRequest, ForgetNodeResponse, GetCallerRequest, GetCallerResponse, GetHistoryRequest,
+    GetHistoryResponse, GetStatusRequest, ListActivityRequest, ListActivityResponse, ListContainersRequest,
+    ListContainersResponse, ListCursorsRequest, ListCursorsResponse, ListFailuresRequest,
+    ListFailuresResponse, ListMappingsRequest, ListMappingsResponse, ListNodesRequest, ListNodesResponse,
+    PauseMappingRequest, PauseMappingResponse, ReleaseDeletesRequest, ReleaseDeletesResponse,
+    ResumeMappingRequest, ResumeMappingResponse, RetryCommand, RetryFailuresRequest, RetryFailuresResponse,
+    StatusUpdate, WatchStatusRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -365,5 +366,14 @@ impl StatusService for Statuses {
     ) -> Result<Response<DescribeMappingResponse>, Status> {
         let overview = self.overview().await?;
         describe::describe(&self.0, &overview, &request.into_inner().mapping).await.map(Response::new)
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryResponse>, Status> {
+        let GetHistoryRequest { mapping_id, seconds } = request.into_inner();
+        let read = self.0.history.read(&mapping_id, seconds).await;
+        read.map(Response::new).map_err(|error| Status::unavailable(error.to_string()))
     }
 }

@@ -6,6 +6,7 @@ mod doors;
 mod etcd;
 mod failover;
 mod gate;
+mod history;
 mod mirror;
 mod processes;
 mod relaying;

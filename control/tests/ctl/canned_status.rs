@@ -161,4 +161,9 @@ impl StatusService for Service {
             failure_reasons: vec![FailureCount { reason: "remote_refused".into(), rows: 41 }],
         }))
     }
+
+    async fn get_history(&self, request: Request<GetHistoryRequest>) -> Answer<GetHistoryResponse> {
+        self.0.note(request.get_ref());
+        Ok(Response::new(GetHistoryResponse { step_seconds: 60, samples: Vec::new() }))
+    }
 }

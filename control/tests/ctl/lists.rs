@@ -103,6 +103,60 @@ async fn all_pages_are_fetched_unless_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn containers_by_lag_are_one_page_of_those_that_matter() {
+    let server = CannedServer::start().await;
+    *server.canned.containers.lock().unwrap() = (0..2500)
+        .map(|number| ContainerStatus { container: format!("c{number}"), ..ContainerStatus::default() })
+        .collect();
+    let home = Home::new(&server.url());
+    let by_lag = ["containers", "--sort", "lag", "--search", "PHOTOS", "-o", "json"];
+    let shown = home.run(&by_lag).await.exits(0).json();
+    assert_eq!((shown["containers"].as_array().unwrap().len(), &shown["is_cut"]), (1000, &Value::Bool(true)));
+    let asked = server.canned.asked("ListContainersRequest");
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].contains("container_contains: \"PHOTOS\", order: Lag"), "{asked:?}");
+    let shown = home.run(&["containers", "--sort", "lag", "--limit", "3"]).await.exits(0);
+    assert_eq!((shown.stdout.lines().count(), shown.stderr.as_str()), (4, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_counted_by_reason() {
+    let server = CannedServer::start().await;
+    *server.canned.mappings.lock().unwrap() = vec![mapping("0123456789ab", "c")];
+    let home = Home::new(&server.url());
+    let shown = home.run(&["failures", "--summary", "--mapping", "AUTH_a/c"]).await.exits(0);
+    let lines: Vec<&str> = shown.stdout.lines().collect();
+    assert_eq!(lines, ["REASON          FAILURES", "remote_refused        41", "local_missing          1"]);
+    assert_eq!(server.canned.asked("CountFailuresRequest { mapping_id: \"0123456789ab\"").len(), 1);
+    let shown = home.run(&["failures", "--summary", "-o", "json"]).await.exits(0).json();
+    assert_eq!(
+        (&shown["reasons"][1]["reason"], &shown["reasons"][1]["rows"]),
+        (&"local_missing".into(), &1.into())
+    );
+    home.run(&["failures", "--summary", "--reason", "x"]).await.exits(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_mapping_is_told_in_words() {
+    let server = CannedServer::start().await;
+    *server.canned.mappings.lock().unwrap() = vec![mapping("0123456789ab", "c")];
+    let home = Home::new(&server.url());
+    let shown = home.run(&["mapping", "0123456789ab"]).await.exits(0);
+    assert!(shown.stdout.contains("AUTH_a/c"), "{shown:?}");
+    assert!(
+        shown.stdout.contains("\ncontainers[0]:\n  Every change goes there.\n  Local copies stay.\n\nREASON"),
+        "{shown:?}"
+    );
+    let shown = home.run(&["mapping", "0123456789ab", "-o", "json"]).await.exits(0).json();
+    assert_eq!((&shown["document"]["account"], &shown["path"]), (&"AUTH_a".into(), &"containers[0]".into()));
+    assert_eq!(
+        (&shown["status"]["container"], &shown["policy"][1]),
+        (&"c".into(), &"Local copies stay.".into())
+    );
+    assert!(home.run(&["mapping", "absent"]).await.exits(1).stderr.contains("NOT_FOUND"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_are_listed_harmlessly_and_retried() {
     let server = CannedServer::start().await;
     *server.canned.failures.lock().unwrap() =

@@ -8,6 +8,7 @@ mod audits;
 mod configuration;
 mod cursors;
 mod database;
+mod history;
 mod house;
 mod nodes;
 mod process;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use swift_s3_control::control::{Control, Settings};
+use swift_s3_control::history::History;
 use swift_s3_control::server::{self, Doors};
 use swift_s3_control::store::{DataDirectory, Store};
 use swift_s3_proto::MAX_MESSAGE_BYTES;
@@ -81,10 +82,24 @@ impl Server {
     }
 
     pub(crate) async fn start_with(folder: Arc<TempDir>, settings: Settings, max_pages: Option<u32>) -> Self {
+        Self::start_all(folder, settings, max_pages, History::off()).await
+    }
+
+    /// With a history. Samples are taken by the test.
+    pub(crate) async fn start_keeping(folder: Arc<TempDir>, history: History) -> Self {
+        Self::start_all(folder, settings(), None, history).await
+    }
+
+    async fn start_all(
+        folder: Arc<TempDir>,
+        settings: Settings,
+        max_pages: Option<u32>,
+        history: History,
+    ) -> Self {
         capture_log();
         let directory = DataDirectory::lock(&folder.path().join("data")).unwrap();
         let store = Store::open_limited(&directory, max_pages).unwrap();
-        let control = Control::start(store, settings).await.unwrap();
+        let control = Control::start_with(store, settings, history).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let doors = Doors::default();

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::json;
-use swift_s3_proto::v1::{FailureStatus, ListFailuresRequest, RetryFailuresRequest, RetryFailuresResponse};
+use swift_s3_proto::v1::{
+    CountFailuresRequest, FailureStatus, ListFailuresRequest, RetryFailuresRequest, RetryFailuresResponse,
+};
 
+use super::mapping::reasons_table;
 use super::{Listed, all_pages, mapping_id, tell_if_cut};
 use crate::ctl::arguments::FailureFilter;
 use crate::ctl::connect::Connection;
@@ -73,6 +76,28 @@ pub(super) async fn list(
     } else {
         let failures = json::values(&listed.items)?;
         output.json(&json!({ "failures": failures, "total": total, "is_cut": listed.is_cut }))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// By reason, the most frequent first.
+pub(super) async fn summary(
+    server: &Connection,
+    filter: &FailureFilter,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let mapping_id = mapping_id(server, filter.mapping.as_deref()).await?;
+    let text = |word: &Option<String>| word.clone().unwrap_or_default();
+    let request = CountFailuresRequest {
+        mapping_id,
+        account: text(&filter.account),
+        container: text(&filter.container),
+    };
+    let reasons = server.call("count failures", server.status().count_failures(request)).await?.reasons;
+    if output.is_table() {
+        output.table(&reasons_table(&reasons), "no failures")?;
+    } else {
+        output.json(&json!({ "reasons": json::values(&reasons)? }))?;
     }
     Ok(Exit::Done)
 }

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::json;
 use swift_s3_proto::v1::{
-    ContainerStatus, Coordination, CoordinationMode, ListContainersRequest, ListNodesRequest, MappingStatus,
-    NodeState, NodeStatus, Role,
+    ContainerOrder, ContainerStatus, Coordination, CoordinationMode, ListContainersRequest, ListNodesRequest,
+    MappingStatus, NodeState, NodeStatus, Role,
 };
 
-use super::{Listed, all_pages, fetch_mappings, label, mapping_id, tell_if_cut};
-use crate::ctl::arguments::{ContainersArguments, NodesArguments, StateFilter};
+use super::{Listed, PAGE, all_pages, fetch_mappings, label, mapping_id, tell_if_cut};
+use crate::ctl::arguments::{ContainerSort, ContainersArguments, NodesArguments, StateFilter};
 use crate::ctl::connect::Connection;
 use crate::ctl::failure::{Exit, Failure, problem};
 use crate::ctl::json::{self, Named};
@@ -247,26 +247,43 @@ pub(super) async fn containers(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let mapping_id = mapping_id(server, arguments.mapping.as_deref()).await?;
-    let listed = all_pages(arguments.limit.limit, async |page_size, page_token| {
-        let request = ListContainersRequest {
-            page_size,
-            page_token,
-            mapping_id: mapping_id.clone(),
-            account: arguments.account.clone().unwrap_or_default(),
-            container_prefix: arguments.prefix.clone().unwrap_or_default(),
-            only_behind: arguments.behind,
-            ..ListContainersRequest::default()
-        };
+    let request = |page_size, page_token| ListContainersRequest {
+        page_size,
+        page_token,
+        mapping_id: mapping_id.clone(),
+        account: arguments.account.clone().unwrap_or_default(),
+        container_prefix: arguments.prefix.clone().unwrap_or_default(),
+        only_behind: arguments.behind,
+        container_contains: arguments.search.clone().unwrap_or_default(),
+        order: match arguments.sort {
+            ContainerSort::Name => ContainerOrder::Unspecified,
+            ContainerSort::Lag => ContainerOrder::Lag,
+        }
+        .into(),
+    };
+    let ask = async |page_size, page_token| {
+        let request = request(page_size, page_token);
         let answer = server.call("list containers", server.status().list_containers(request)).await?;
         Ok((answer.containers, answer.next_page_token))
-    })
-    .await?;
+    };
+    let listed = match arguments.sort {
+        ContainerSort::Name => all_pages(arguments.limit.limit, ask).await?,
+        ContainerSort::Lag => {
+            let most = arguments.limit.limit.unwrap_or(PAGE).min(PAGE);
+            let (items, _) = ask(most, String::new()).await?;
+            // There may be more, of which nothing is told in this order.
+            let is_cut = u32::try_from(items.len()).unwrap_or(u32::MAX) >= most;
+            Listed { items, is_cut }
+        }
+    };
     if !output.is_table() {
         return print_json(output, "containers", &listed);
     }
     let nothing = if arguments.behind { "no containers are behind" } else { "no containers" };
     output.table(&containers_table(&listed.items, Timestamp::now()), nothing)?;
-    tell_if_cut(&listed, None);
+    if arguments.sort == ContainerSort::Name {
+        tell_if_cut(&listed, None);
+    }
     Ok(Exit::Done)
 }
 
