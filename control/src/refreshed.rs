@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, Shared};
 use crate::store::StoreError;
 
 /// A value is used again for so many times what it cost.
-const REUSE_FACTOR: u32 = 20;
+const REUSE_FACTOR: u32 = 10;
 /// Who could do with the last value waits so long for the next one.
 const PATIENCE: Duration = Duration::from_millis(50);
 

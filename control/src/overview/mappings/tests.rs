@@ -48,6 +48,7 @@ fn node(worker: &Worker) -> NodeView {
             capabilities: Vec::new(),
             revision: 0,
             last_seen_at_ms: 0,
+            is_lost: false,
         },
         is_live: worker.is_live,
         connected_at_ms: None,
@@ -61,6 +62,7 @@ fn node(worker: &Worker) -> NodeView {
         health: health.filter(|health| !ordinary(health)).collect(),
         clock_skew_seconds: None,
         coordination: None,
+        load: None,
         refused_report: None,
     }
 }
