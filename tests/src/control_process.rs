@@ -126,6 +126,11 @@ impl Control {
         Ok(address)
     }
 
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// `http://…`
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -46,6 +46,8 @@ pub struct Assets {
     pub plot: Asset,
     /// Its style sheet.
     pub plot_style: Asset,
+    /// What draws the charts with it.
+    pub charts: Asset,
     /// The sign in the browser's tab.
     pub icon: Asset,
 }
@@ -59,14 +61,15 @@ pub static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
         script: Asset::new("live", "js", SCRIPT, include_bytes!("../assets/live.js")),
         plot: Asset::new("uplot", "js", SCRIPT, include_bytes!("../assets/uPlot.iife.min.js")),
         plot_style: Asset::new("uplot", "css", STYLE, include_bytes!("../assets/uPlot.min.css")),
+        charts: Asset::new("charts", "js", SCRIPT, include_bytes!("../assets/charts.js")),
         icon: Asset::new("icon", "svg", "image/svg+xml", include_bytes!("../assets/icon.svg")),
     }
 });
 
 /// `GET /assets/{name}`.
 pub async fn get(Path(name): Path<String>) -> Response {
-    let Assets { style, script, plot, plot_style, icon } = &*ASSETS;
-    match [style, script, plot, plot_style, icon].into_iter().find(|asset| asset.name == name) {
+    let Assets { style, script, plot, plot_style, charts, icon } = &*ASSETS;
+    match [style, script, plot, plot_style, charts, icon].into_iter().find(|asset| asset.name == name) {
         Some(asset) => {
             let forever = "public, max-age=31536000, immutable";
             ([(header::CONTENT_TYPE, asset.kind), (header::CACHE_CONTROL, forever)], asset.content)

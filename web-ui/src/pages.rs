@@ -13,6 +13,7 @@ pub mod activity;
 pub mod config;
 pub mod containers;
 pub mod failures;
+pub mod history;
 pub mod lines;
 pub mod mappings;
 pub mod nodes;

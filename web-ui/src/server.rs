@@ -81,6 +81,7 @@ pub fn router() -> Router {
         .route("/config/edit", get(pages::config::edit).post(pages::config::typed))
         .route("/config/revisions/{revision}", get(pages::config::past))
         .route("/config/revisions/{revision}/roll-back", post(pages::config::roll_back))
+        .route("/history", get(pages::history::show))
         .route("/activity", get(pages::activity::list))
         .route("/nodes", get(pages::nodes::list))
         .route("/nodes/{id}", get(pages::nodes::show))

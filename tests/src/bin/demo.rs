@@ -27,6 +27,8 @@ const BUCKET: &str = "demo-bucket";
 const MIRROR: &str = "photos";
 const ARCHIVE: &str = "attic";
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(30);
+/// The file that a control process writes the address of its web pages to.
+const PAGES: &str = "pages";
 /// One control process may go then.
 const CONTROLS_WITH_ETCD: usize = 2;
 
@@ -150,15 +152,22 @@ async fn start_etcd(wanted: bool) -> Result<Option<EtcdCluster>> {
 
 /// One with its own state, or several on etcd.
 async fn start_controls(folder: &RunDirectory, etcd: &[String]) -> Result<Vec<Control>> {
-    if etcd.is_empty() {
-        return Ok(vec![Control::start(folder.folder("control")?).await?]);
-    }
-    let flags: Vec<&str> = etcd.iter().map(String::as_str).collect();
+    let count = if etcd.is_empty() { 1 } else { CONTROLS_WITH_ETCD };
     let mut controls = Vec::new();
-    for index in 0..CONTROLS_WITH_ETCD {
-        controls.push(Control::start_with(folder.folder(format!("control{index}"))?, &flags).await?);
+    for index in 0..count {
+        let folder = folder.folder(format!("control{index}"))?;
+        let pages = folder.join(PAGES).to_string_lossy().into_owned();
+        let mut flags = vec!["--http", "127.0.0.1:0", "--http-port-file", &pages];
+        flags.extend(etcd.iter().map(String::as_str));
+        controls.push(Control::start_with(folder, &flags).await?);
     }
     Ok(controls)
+}
+
+/// Where a control process serves its web pages.
+fn pages_url(control: &Control) -> Result<String> {
+    let address = std::fs::read_to_string(control.folder().join(PAGES))?;
+    Ok(format!("http://{}/", address.trim()))
 }
 
 /// What there is to see of several processes that agree.
@@ -280,7 +289,9 @@ fn tell_what_to_type(
     let control = controls.first().context("no control process")?;
     let urls: Vec<String> = controls.iter().map(Control::url).collect();
     let access = store.access();
-    println!("\ndemo: everything keeps running until Ctrl-C. In another terminal:\n");
+    let pages: Vec<String> = controls.iter().map(pages_url).collect::<Result<_>>()?;
+    println!("\ndemo: everything keeps running until Ctrl-C. In a browser on this machine:\n");
+    println!("  {}\n\nIn another terminal:\n", pages.join("  or  "));
     println!("  export ST_AUTH={}/auth/v1.0 ST_USER=test:tester ST_KEY=testing", cluster.proxy_url());
     println!("  swift upload {MIRROR} README.md          # arrives in S3 within a second");
     println!("  swift post {MIRROR} README.md -m Color:red");

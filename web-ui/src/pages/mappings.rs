@@ -10,6 +10,7 @@ use swift_s3_proto::v1::{
 };
 
 use super::containers::Container;
+use super::history::{self, CatchUp, Chart};
 use super::overview::Reason;
 use super::{Behind, Word, encoded, mapping_notes, safe};
 use crate::api::{Api, call};
@@ -142,8 +143,12 @@ pub struct OneMapping {
     pub reasons: Vec<Reason>,
     /// Its containers that are behind, furthest first.
     pub containers: Vec<Container>,
+    /// How much of what had piled up within a day is done. `None`: nothing is, or nothing is to do.
+    pub catch_up: Option<CatchUp>,
     /// When this was so, RFC 3339.
     pub as_of: String,
+    #[serde(skip)]
+    charts: Vec<Chart>,
 }
 
 /// A mapping in trouble on one node.
@@ -264,7 +269,12 @@ async fn load_one(api: Api, id: String) -> Result<OneMapping, Failure> {
         order: ContainerOrder::Lag.into(),
         ..ListContainersRequest::default()
     };
-    let containers = call(api.status().list_containers(request)).await?.containers;
+    let mapping_id = request.mapping_id.clone();
+    let mut client = api.status();
+    let (listed, past) =
+        tokio::join!(call(client.list_containers(request)), history::past(&api, &mapping_id, history::DAY));
+    // Beyond the first 1,000 mappings nothing is kept.
+    let (containers, past) = (listed?.containers, past.unwrap_or_default());
     let now = Timestamp::now();
     let DescribeMappingResponse { status, policy, document, path, failure_reasons } = told;
     let status = status.unwrap_or_default();
@@ -275,7 +285,10 @@ async fn load_one(api: Api, id: String) -> Result<OneMapping, Failure> {
             text: safe(&format!("{what}: {why}")),
         })
     });
+    let rows = status.lag.as_ref().map_or(0, |lag| lag.rows);
     Ok(OneMapping {
+        catch_up: history::catch_up(&past.samples, rows),
+        charts: history::charts(&mapping_id, history::DAY, &past, &["lag", "rows", "rows_per_second"]),
         mapping: shown(&status),
         policy: policy.iter().map(|sentence| safe(sentence)).collect(),
         document: pretty(&document),

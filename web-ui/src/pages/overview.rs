@@ -7,6 +7,7 @@ use swift_s3_proto::v1::{
     ClusterStatus, GetStatusRequest, ListNodesRequest, MappingStatus, NodeState, NodeStatus,
 };
 
+use super::history::{self, Chart};
 use super::{Behind, Tone, Word, node_state, safe};
 use crate::api::{Api, call};
 use crate::failure::Failure;
@@ -60,6 +61,8 @@ pub struct Overview {
     pub coordination: String,
     #[serde(skip)]
     rate_text: (String, String),
+    #[serde(skip)]
+    charts: Vec<Chart>,
 }
 
 /// How it is, in one sentence.
@@ -132,15 +135,22 @@ async fn load(api: Api) -> Result<Overview, Failure> {
         async move { call(client.list_nodes(request)).await.map(|answer| answer.nodes) }
     };
     let mut client = api.status();
-    let (status, mappings, gone, refusing, stale) = tokio::join!(
+    let (status, mappings, gone, refusing, stale, past) = tokio::join!(
         call(client.get_status(GetStatusRequest {})),
         api.mappings(),
         late(NodeState::NotSeen),
         late(NodeState::Rejected),
-        late(NodeState::Stale)
+        late(NodeState::Stale),
+        history::past(&api, "", history::DAY)
     );
     let nodes = [gone?, refusing?, stale?].concat();
-    Ok(overview(&status?, &mappings?, &nodes, Timestamp::now()))
+    let mut shown = overview(&status?, &mappings?, &nodes, Timestamp::now());
+    // The page is worth showing without its past.
+    shown.charts = past.map_or_else(
+        |_| Vec::new(),
+        |past| history::charts("", history::DAY, &past, &["lag", "rows_per_second", "bytes_per_second"]),
+    );
+    Ok(shown)
 }
 
 fn overview(
@@ -180,6 +190,7 @@ fn overview(
             .collect(),
         late_nodes: late.iter().take(LATE).map(|node| late_node(node, now)).collect(),
         coordination: coordination(status),
+        charts: Vec::new(),
         rate_text: (units::row_rate(rows_per_second), units::byte_rate(bytes_per_second)),
     }
 }
