@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install install-filter demo test lint bench fuzz
+.PHONY: help setup build install install-filter demo test lint bench fuzz screenshots
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,3 +50,9 @@ lint: ## Check formatting and lints
 bench: setup ## Measure against rclone and the raw limit, side by side on this machine (about 10 minutes)
 	cargo build --release -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-tests --bins
 	"$(CARGO_TARGET_DIR)/release/swift-bench"
+
+screenshots: setup ## Make the pictures of the README anew, from the running program
+	cargo build -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-tests --bins
+	cargo test -p swift-s3-tests --test scenarios the_pictures_of_the_readme
+	install -d docs/images
+	install -m 0644 "$(CARGO_TARGET_DIR)"/screenshots/readme-overview.png "$(CARGO_TARGET_DIR)"/screenshots/readme-object.png docs/images/

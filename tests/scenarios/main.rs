@@ -25,6 +25,7 @@ mod swift_remote;
 mod trial;
 mod under_control;
 mod verifies_remotes;
+mod web_ui;
 mod worker_state;
 
 use swift_s3_tests::swift_cluster::{SharedCluster, SwiftOptions};

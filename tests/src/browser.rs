@@ -95,9 +95,7 @@ impl Browser {
         let context = text(&context, "browserContextId")?;
         let parameters = json!({ "url": "about:blank", "browserContextId": context });
         let target = text(&self.call("Target.createTarget", parameters).await?, "targetId")?;
-        let attached = json!({ "targetId": target, "flatten": true });
-        let session = text(&self.call("Target.attachToTarget", attached).await?, "sessionId")?;
-        Page::new(Arc::clone(&self.connection), session).await
+        Page::new(Arc::clone(&self.connection), target).await
     }
 
     /// Memory of the browser with all its processes, in bytes: what no other program shares (proportional set size).

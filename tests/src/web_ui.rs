@@ -6,6 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 
 use crate::browser::{Browser, Page, SOON, button, textbox};
 use crate::control_process::Control;
@@ -51,6 +56,24 @@ impl Caller {
             Self::Viewer => "viewer",
             Self::Node => "node",
         }
+    }
+}
+
+/// What a request without a browser was answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Of HTTP.
+    pub status: u16,
+    /// The body.
+    pub text: String,
+    headers: HeaderMap,
+}
+
+impl Answer {
+    /// A header; empty if there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -127,6 +150,28 @@ impl WebUi {
         page.fill(&textbox("Token"), caller.token()).await?;
         page.click(&button("Sign in")).await?;
         page.wait_text(caller.name(), SOON).await
+    }
+
+    /// A request without a browser; what the answer says, wherever it sends browsers.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer> {
+        let mut request = Request::builder().method(method).uri(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let answer = client.request(request.body(Full::new(Bytes::from(body.to_owned())))?).await?;
+        let (head, body) = answer.into_parts();
+        let text = String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned();
+        Ok(Answer { status: head.status.as_u16(), text, headers: head.headers })
     }
 
     fn access_file(&self) -> PathBuf {

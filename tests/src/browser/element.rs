@@ -52,7 +52,7 @@ impl<'a> Element<'a> {
             let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": 1 });
             self.page.call("Input.dispatchMouseEvent", event).await?;
         }
-        Ok(())
+        self.page.settle().await
     }
 
     /// Puts the keyboard's focus on it.

@@ -17,6 +17,8 @@ struct State {
     urls: HashMap<String, String>,
     transferred: Vec<(String, u64)>,
     statuses: Vec<(String, u64)>,
+    updates: u64,
+    is_loading: bool,
 }
 
 impl Observed {
@@ -49,6 +51,8 @@ impl Observed {
             "Page.javascriptDialogOpening" => {
                 state.complain(format!("dialog {}: {}", text("/type"), text("/message")));
             }
+            "Page.frameStartedNavigating" | "Page.frameStartedLoading" => state.is_loading = true,
+            "Page.frameStoppedLoading" => state.is_loading = false,
             "Page.lifecycleEvent" if text("/name") == "load" => {
                 state.loaded.insert(text("/loaderId"));
             }
@@ -62,8 +66,14 @@ impl Observed {
                 let url = state.urls.get(&text("/requestId")).cloned().unwrap_or_default();
                 state.transferred.push((url, number("/encodedDataLength")));
             }
+            "Network.eventSourceMessageReceived" => state.updates += 1,
             _ => {}
         }
+    }
+
+    /// Messages of event streams since the start.
+    pub(super) fn updates(&self) -> u64 {
+        self.lock().updates
     }
 
     pub(super) fn allow(&self, part: &str) {
@@ -81,6 +91,11 @@ impl Observed {
 
     pub(super) fn has_loaded(&self, loader: &str) -> bool {
         self.lock().loaded.contains(loader)
+    }
+
+    /// Another document is on its way.
+    pub(super) fn is_loading(&self) -> bool {
+        self.lock().is_loading
     }
 
     /// By address, with headers, as they went over the wire.

@@ -1,6 +1,6 @@
 //! One window: where it is, what is to be read in it, and what hands do to it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,26 +15,72 @@ use crate::wait;
 /// What a person waits for without wondering, on a machine that does ten things at once.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// The browser looks at what is there.
+const QUERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Until a click has begun what it is to begin.
+const ROUND_TRIPS: usize = 3;
+/// A hand needs longer from one click to the next.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A window with cookies of its own. Dropped, it fails the test if the browser complained, see [`Page::allow`].
 #[derive(Debug)]
 pub struct Page {
     connection: Arc<Connection>,
-    session: String,
+    target: String,
+    session: Mutex<String>,
+    /// How the window was set up, by command: a new session begins without.
+    settings: Mutex<Vec<(&'static str, Value)>>,
     observed: Arc<Observed>,
 }
 
 impl Page {
-    pub(super) async fn new(connection: Arc<Connection>, session: String) -> Result<Self> {
-        let observed = Arc::new(Observed::default());
-        let listener = Arc::clone(&observed);
-        connection.listen(&session, Arc::new(move |method, event| listener.take(method, event)));
-        let page = Self { connection, session, observed };
-        for domain in ["Page", "Runtime", "Log", "Network", "DOM", "Accessibility", "Performance"] {
-            page.call(&format!("{domain}.enable"), json!({})).await?;
-        }
-        page.call("Page.setLifecycleEventsEnabled", json!({ "enabled": true })).await?;
+    pub(super) async fn new(connection: Arc<Connection>, target: String) -> Result<Self> {
+        let page = Self {
+            connection,
+            target,
+            session: Mutex::default(),
+            settings: Mutex::default(),
+            observed: Arc::default(),
+        };
+        page.attach().await?;
         page.set_size(1280, 800).await?;
         Ok(page)
+    }
+
+    /// Begins a session with the window, in place of the one there was.
+    async fn attach(&self) -> Result<()> {
+        let request = json!({ "targetId": self.target, "flatten": true });
+        let answer = self.connection.call(None, "Target.attachToTarget", request).await?;
+        let session = answer.get("sessionId").and_then(Value::as_str).context("no session")?.to_owned();
+        let listener = Arc::clone(&self.observed);
+        self.connection.listen(&session, Arc::new(move |method, event| listener.take(method, event)));
+        let before = std::mem::replace(&mut *lock(&self.session), session);
+        if !before.is_empty() {
+            self.connection.forget(&before);
+            let request = json!({ "sessionId": before });
+            self.connection.call(None, "Target.detachFromTarget", request).await?;
+        }
+        for domain in ["Page", "Runtime", "Log", "Network", "DOM", "Accessibility", "Performance"] {
+            self.call(&format!("{domain}.enable"), json!({})).await?;
+        }
+        self.call("Page.setLifecycleEventsEnabled", json!({ "enabled": true })).await?;
+        let settings = lock(&self.settings).clone();
+        for (method, parameters) in settings {
+            self.call(method, parameters).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets the window up, for this session and those after it.
+    async fn set_up(&self, method: &'static str, parameters: Value) -> Result<()> {
+        {
+            let mut settings = lock(&self.settings);
+            settings.retain(|(other, _)| *other != method);
+            settings.push((method, parameters.clone()));
+        }
+        self.call(method, parameters).await?;
+        Ok(())
     }
 
     /// Goes to an address and waits until everything of the page is there; the status of the answer is not looked at.
@@ -58,12 +104,35 @@ impl Page {
         Ok(url.as_str().unwrap_or_default().to_owned())
     }
 
+    /// What it would send to where it is.
+    pub async fn cookies(&self) -> Result<Vec<Value>> {
+        let answer = self.call("Network.getCookies", json!({})).await?;
+        Ok(answer.get("cookies").and_then(Value::as_array).context("no cookies")?.clone())
+    }
+
+    /// The same as the header of a request.
+    pub async fn cookie_header(&self) -> Result<String> {
+        let cookies = self.cookies().await?;
+        let text = |cookie: &Value, key: &str| {
+            cookie.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let pairs: Vec<String> = cookies
+            .iter()
+            .map(|cookie| format!("{}={}", text(cookie, "name"), text(cookie, "value")))
+            .collect();
+        Ok(pairs.join("; "))
+    }
+
+    /// Has this run in every document before its own scripts; the page's policy is no concern of it.
+    pub async fn run_first(&self, script: &str) -> Result<()> {
+        self.set_up("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await
+    }
+
     /// The size of the window, in CSS pixels. Narrow ones are telephones.
     pub async fn set_size(&self, width: u32, height: u32) -> Result<()> {
         let metrics =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        self.call("Emulation.setDeviceMetricsOverride", metrics).await?;
-        Ok(())
+        self.set_up("Emulation.setDeviceMetricsOverride", metrics).await
     }
 
     /// Whether the person prefers dark colours.
@@ -72,14 +141,12 @@ impl Page {
             { "name": "prefers-color-scheme", "value": if is_dark { "dark" } else { "light" } },
             { "name": "prefers-reduced-motion", "value": "reduce" },
         ]);
-        self.call("Emulation.setEmulatedMedia", json!({ "features": features })).await?;
-        Ok(())
+        self.set_up("Emulation.setEmulatedMedia", json!({ "features": features })).await
     }
 
     /// Whether scripts of pages that are opened from now on run.
     pub async fn set_scripts(&self, run: bool) -> Result<()> {
-        self.call("Emulation.setScriptExecutionDisabled", json!({ "value": !run })).await?;
-        Ok(())
+        self.set_up("Emulation.setScriptExecutionDisabled", json!({ "value": !run })).await
     }
 
     /// What is to be read on it.
@@ -116,7 +183,7 @@ impl Page {
             // Boxed, because it calls itself.
             Some(outer) => Box::pin(self.all(outer)).await?.into_iter().map(|found| found.node).collect(),
             None => {
-                let document = self.call("DOM.getDocument", json!({ "depth": 0 })).await?;
+                let document = self.look("DOM.getDocument", json!({ "depth": 0 })).await?;
                 let root = document.pointer("/root/backendNodeId").and_then(Value::as_i64);
                 vec![root.context("no document")?]
             }
@@ -124,7 +191,7 @@ impl Page {
         let mut found = Vec::new();
         for root in roots {
             let query = json!({ "backendNodeId": root, "role": by.role });
-            let nodes = self.call("Accessibility.queryAXTree", query).await?;
+            let nodes = self.look("Accessibility.queryAXTree", query).await?;
             for node in nodes.get("nodes").and_then(Value::as_array).context("no nodes")? {
                 let name = node.pointer("/name/value").and_then(Value::as_str).unwrap_or_default();
                 let is_ignored = node.get("ignored").and_then(Value::as_bool).unwrap_or_default();
@@ -143,9 +210,12 @@ impl Page {
         Ok(found)
     }
 
-    /// True if there is one.
+    /// True if there is one now.
     pub async fn has(&self, by: &By) -> Result<bool> {
-        Ok(!self.all(by).await?.is_empty())
+        wait::until(&format!("an answer about {by}"), SOON, async || {
+            Ok::<_, anyhow::Error>(!self.all(by).await?.is_empty())
+        })
+        .await
     }
 
     /// The first one; waits for it.
@@ -206,7 +276,7 @@ impl Page {
         let down = if text.is_empty() { "rawKeyDown" } else { "keyDown" };
         self.call("Input.dispatchKeyEvent", event(down, text)).await?;
         self.call("Input.dispatchKeyEvent", event("keyUp", "")).await?;
-        Ok(())
+        if name == "Enter" { self.settle().await } else { Ok(()) }
     }
 
     /// Types letters into whatever has the focus.
@@ -233,6 +303,16 @@ impl Page {
     /// Bytes that came over the wire since the last [`Self::open`], with headers, by address.
     pub fn transferred(&self) -> Vec<(String, u64)> {
         self.observed.transferred()
+    }
+
+    /// Messages that came by event streams since the window was opened.
+    pub fn updates(&self) -> u64 {
+        self.observed.updates()
+    }
+
+    /// Whether what was fetched once may be used again.
+    pub async fn set_cache(&self, use_it: bool) -> Result<()> {
+        self.set_up("Network.setCacheDisabled", json!({ "cacheDisabled": !use_it })).await
     }
 
     /// The HTTP status of the last answer from an address that ends so.
@@ -281,8 +361,40 @@ impl Page {
         self.observed.take_complaints()
     }
 
+    /// After something that may lead to another page: has it begun, then it also ends.
+    pub(super) async fn settle(&self) -> Result<()> {
+        for _ in 0..ROUND_TRIPS {
+            // An error says that the document went away meanwhile.
+            let _ = self.call("Runtime.evaluate", json!({ "expression": "1" })).await;
+        }
+        tokio::time::sleep(PAUSE).await;
+        self.loaded().await
+    }
+
+    async fn loaded(&self) -> Result<()> {
+        wait::until("the page to load", SOON, async || {
+            ensure!(!self.observed.is_loading(), "still loading");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks about the document. The browser may lose a question about one that is just being replaced, and then all that is asked
+    /// in the same session.
+    async fn look(&self, method: &str, parameters: Value) -> Result<Value> {
+        self.loaded().await?;
+        match tokio::time::timeout(QUERY_LIMIT, self.call(method, parameters)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.attach().await?;
+                bail!("{method}: the document was on its way")
+            }
+        }
+    }
+
     pub(super) async fn call(&self, method: &str, parameters: Value) -> Result<Value> {
-        self.connection.call(Some(&self.session), method, parameters).await
+        let session = lock(&self.session).clone();
+        self.connection.call(Some(&session), method, parameters).await
     }
 }
 
@@ -293,6 +405,10 @@ impl Drop for Page {
             panic!("the browser complained:\n{}", complaints.join("\n"));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The value of what was evaluated, or what went wrong in it.

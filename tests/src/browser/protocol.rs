@@ -53,6 +53,11 @@ impl Connection {
         lock(&self.shared).listeners.insert(session.to_owned(), listener);
     }
 
+    /// Nothing more is to be heard of a session.
+    pub(super) fn forget(&self, session: &str) {
+        lock(&self.shared).listeners.remove(session);
+    }
+
     pub(super) async fn call(&self, session: Option<&str>, method: &str, parameters: Value) -> Result<Value> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut message = json!({ "id": id, "method": method, "params": parameters });

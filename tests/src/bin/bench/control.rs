@@ -25,7 +25,7 @@ mod node;
 mod progress;
 mod push;
 mod restart;
-mod sample;
+pub(crate) mod sample;
 
 /// Mappings of the configuration.
 const MAPPINGS: usize = 500;
@@ -154,7 +154,7 @@ fn container(number: usize) -> String {
 }
 
 /// Raises the limit of open files of this process and those that it starts, if it is too low.
-fn allow_files(needed: usize) -> Result<()> {
+pub(crate) fn allow_files(needed: usize) -> Result<()> {
     let limits = std::fs::read_to_string("/proc/self/limits")?;
     let line = limits.lines().find(|line| line.starts_with("Max open files")).context("no limit of files")?;
     let number = |index| line.split_whitespace().nth(index).and_then(|word| word.parse::<usize>().ok());

@@ -5,20 +5,23 @@
 //! on the machine and on what else it does; the ratios of one run say more. Everything, servers included, shares the same cores.
 
 use anyhow::{Context, Result, bail, ensure};
+use swift_s3_tests::simulated_fleet::World;
 
 mod audit;
 mod carry;
 mod control;
 mod coordination;
 mod shunt;
+mod web_ui;
 
 const HELP: &str = "\
-swift-bench [carry|control|audit|shunt|coordination] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N] [--etcd URL]
+swift-bench [carry|control|audit|shunt|web-ui|coordination] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N] [--etcd URL] [--updates N]
 
   carry           only what the worker carries
   control         only the control plane; needs neither Swift nor S3
   audit           only the comparison of a whole container with its bucket
   shunt           only the shunt, against nginx and against Swift and S3 asked directly
+  web-ui          only the pages in a browser: --nodes, as many mappings, a hundred times as many containers
   coordination    only storms: everything breaks while clients write, with etcd and without. Hours; not part of the rest
 
   --names N       names in the container that is compared (100000)
@@ -29,6 +32,7 @@ swift-bench [carry|control|audit|shunt|coordination] [--names N] [--objects N] [
   --changes N     single changes whose way to S3 is timed (200)
   --no-rclone     leave rclone out
   --nodes N       nodes at the control plane (1000)
+  --updates N     updates of the overview over which the browser's memory is watched (3600)
   --etcd URL      control with its state in this etcd, on whose disk everything depends: only how many cursors a second are durable
 
 of coordination:
@@ -49,6 +53,7 @@ enum Part {
     Control,
     Audit,
     Shunt,
+    WebUi,
     Coordination,
 }
 
@@ -62,6 +67,7 @@ struct Arguments {
     rclone: bool,
     nodes: usize,
     etcd: Option<String>,
+    updates: Option<u64>,
     names: usize,
     storms: coordination::Storms,
 }
@@ -77,6 +83,7 @@ fn arguments() -> Result<Option<Arguments>> {
         rclone: true,
         nodes: 1_000,
         etcd: None,
+        updates: None,
         names: 100_000,
         storms: coordination::Storms::default(),
     };
@@ -88,6 +95,8 @@ fn arguments() -> Result<Option<Arguments>> {
             "control" => parsed.part = Part::Control,
             "audit" => parsed.part = Part::Audit,
             "shunt" => parsed.part = Part::Shunt,
+            "web-ui" => parsed.part = Part::WebUi,
+            "--updates" => parsed.updates = Some(u64::try_from(number()?)?),
             "coordination" => parsed.part = Part::Coordination,
             "--seeds" => parsed.storms.seeds = u64::try_from(number()?)?,
             "--first-seed" => parsed.storms.first_seed = u64::try_from(number()?)?,
@@ -134,6 +143,11 @@ async fn main() -> Result<()> {
     }
     if matches!(arguments.part, Part::All | Part::Shunt) {
         shunt::run().await?;
+    }
+    if matches!(arguments.part, Part::All | Part::WebUi) {
+        let nodes = arguments.nodes;
+        let world = World { nodes, mappings: nodes, containers: nodes * 100 };
+        web_ui::run(world, arguments.updates).await?;
     }
     if arguments.part == Part::Coordination {
         coordination::run(&arguments.storms).await?;
