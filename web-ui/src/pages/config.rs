@@ -18,7 +18,7 @@ use crate::api::{Api, call};
 use crate::failure::{Failure, Place};
 use crate::page;
 use crate::units;
-use crate::visit::Visit;
+use crate::visit::{self, Visit};
 
 /// Revisions on a page.
 const PAGE: u32 = 20;
@@ -349,6 +349,10 @@ pub async fn typed(visit: Visit, Form(typed): Form<Typed>) -> Response {
         Ok(mut draft) => {
             if looks_again {
                 draft.is_checked = false;
+            }
+            if visit.form == visit::Form::Json {
+                // Whoever sent it has it.
+                draft.document.clear();
             }
             page::show_again(visit, "/config", StatusCode::OK, draft).await
         }
