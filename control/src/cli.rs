@@ -20,6 +20,7 @@ use crate::cluster::{self, Board, Cluster, PeerTls};
 use crate::control::{Control, Settings, shown};
 use crate::documents;
 use crate::history::History;
+use crate::prices::Prices;
 use crate::server::{self, Doors, ServeError};
 use crate::store::mirror::Keys;
 use crate::store::{self, CopyDirectory, DataDirectory, NewRevision, Store};
@@ -199,7 +200,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let signals = Signals::install().map_err(failed)?;
     let history = History::of(&arguments.data_dir);
-    let control = Control::start_with(store, settings(arguments), history).await.map_err(data)?;
+    let control = Control::start_with(store, settings(arguments)?, history).await.map_err(data)?;
     if let Some(text) = &initial {
         begin_with(&control, text).await.map_err(data)?;
     }
@@ -263,7 +264,7 @@ async fn serve_cluster(
         address: advertised(arguments, address).map_err(usage)?,
         tls: arguments.tls_cert.as_ref().map(|_| peer_tls(arguments)),
         directory,
-        settings: settings(arguments),
+        settings: settings(arguments)?,
         history: history.clone(),
         initial,
         board: board.clone(),
@@ -290,12 +291,17 @@ async fn serve_cluster(
     Ok(())
 }
 
-fn settings(arguments: &Arguments) -> Settings {
-    Settings {
+/// # Errors
+/// A sentence, if the price table cannot be used.
+fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
+    let prices =
+        Prices::read(arguments.prices.as_deref()).map_err(|error| usage(format!("--prices: {error}")))?;
+    Ok(Settings {
+        prices: Arc::new(prices),
         history: arguments.history,
         retention: Duration::from_secs(u64::from(arguments.retention) * 24 * 3_600),
         ..Settings::default()
-    }
+    })
 }
 
 async fn listen(on: SocketAddr, port_file: Option<&Path>) -> Result<(TcpListener, SocketAddr), Failure> {

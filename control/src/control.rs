@@ -15,12 +15,14 @@ use crate::history::History;
 use crate::house::House;
 use crate::overview::OverviewCache;
 use crate::prefixes::Parsed;
+use crate::prices::Prices;
 use crate::push::{NewDocument, Push};
 use crate::registry::Registry;
 use crate::store::{
     NewRevision, RevisionRecord, Store, StoreError, SwitchChange, Switched, switches_for_nodes,
 };
 use crate::time;
+use crate::usage::Usages;
 use crate::workers;
 
 /// What can be chosen. Tests choose shorter times than operators get.
@@ -44,6 +46,8 @@ pub struct Settings {
     pub history: u32,
     /// Nodes and feeds not seen for so long are forgotten.
     pub retention: Duration,
+    /// What requests cost.
+    pub prices: Arc<Prices>,
 }
 
 impl Default for Settings {
@@ -58,6 +62,7 @@ impl Default for Settings {
             audit: Duration::from_secs(60),
             history: 1_000,
             retention: Duration::from_secs(90 * 24 * 3_600),
+            prices: Arc::new(Prices::built_in()),
         }
     }
 }
@@ -75,6 +80,8 @@ pub struct Control {
     pub overview: OverviewCache,
     /// What happens, to be written down.
     pub activities: Activities,
+    /// What mappings have cost this month.
+    pub usages: Usages,
     /// Comparisons, counts and repairs under way.
     pub audits: Audits,
     /// What is in force, for questions about prefixes.
@@ -144,6 +151,7 @@ impl Control {
             registry,
             overview: OverviewCache::default(),
             activities: Activities::default(),
+            usages: Usages::default(),
             audits: Audits::default(),
             parsed: Parsed::default(),
             history,

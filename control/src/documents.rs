@@ -8,6 +8,7 @@ use serde_json::Value;
 use swift_s3_policy::{ChangeKind, ConfigProblem, DocumentChange, ParsedConfig};
 use swift_s3_proto::v1;
 
+use crate::prices::STANDARD;
 use crate::push::Current;
 
 pub use swift_s3_policy::{redact, restore_secrets};
@@ -32,6 +33,8 @@ pub struct MappingInfo {
     pub remote: String,
     /// False: local copies go away after they were carried.
     pub retain_local: bool,
+    /// The storage class by which its remote bills; `None`: it bills nothing that is known here.
+    pub billed_as: Option<String>,
 }
 
 impl MappingInfo {
@@ -155,9 +158,16 @@ pub fn check(document: &str) -> Result<Checked, Vec<v1::Problem>> {
             container: mapping.container.as_str().to_owned(),
             remote: mapping.remote.label(),
             retain_local: mapping.retain_local,
+            billed_as: billed_as(mapping),
         })
         .collect();
     Ok(Checked { mappings, warnings: warnings.into_iter().map(problem).collect() })
+}
+
+/// The storage class by which the remote bills. Prices of clones are not known, and Swift clusters have none.
+fn billed_as(mapping: &swift_s3_policy::Mapping) -> Option<String> {
+    let remote = mapping.remote.s3().filter(|remote| remote.is_amazon())?;
+    Some(remote.storage_class.clone().unwrap_or_else(|| STANDARD.to_owned()))
 }
 
 /// A problem as the contract has it.

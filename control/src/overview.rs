@@ -15,6 +15,7 @@ use crate::refreshed::{Refreshed, Terms};
 use crate::registry::NodeView;
 use crate::store::StoreError;
 use crate::time;
+use crate::usage::{MonthsUsage, of_mapping};
 
 mod mappings;
 
@@ -97,6 +98,7 @@ impl OverviewCache {
 
 async fn make(control: Arc<Control>, before: Arc<[ContainerTotal]>) -> Result<Overview, StoreError> {
     let failures = control.store.reader().failure_totals().await?;
+    let usage = control.usages.get(&control).await?;
     let reasons = match failures.is_empty() {
         true => Arc::default(),
         false => {
@@ -106,13 +108,15 @@ async fn make(control: Arc<Control>, before: Arc<[ContainerTotal]>) -> Result<Ov
                 .unwrap_or_else(|_| Ok(Arc::default()))?
         }
     };
-    let made = tokio::task::spawn_blocking(move || add_up(&control, &failures, before, &reasons)).await;
+    let made =
+        tokio::task::spawn_blocking(move || add_up(&control, &failures, &usage, before, &reasons)).await;
     made.map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 fn add_up(
     control: &Control,
     failures: &Failures,
+    usage: &MonthsUsage,
     before: Arc<[ContainerTotal]>,
     reasons: &[FailureCount],
 ) -> Overview {
@@ -144,6 +148,10 @@ fn add_up(
         if let Some(mapping) = mappings.get_mut(index) {
             add_container(mapping, container);
         }
+    }
+    for (mapping, info) in mappings.iter_mut().zip(&*current.mappings) {
+        let asked = usage.by_mapping.get(&info.id);
+        mapping.usage = asked.map(|asked| of_mapping(info, &usage.month, asked, &control.settings.prices));
     }
     for mapping in &mut mappings {
         mapping.is_complete &= mapping.lag.is_some();

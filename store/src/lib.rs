@@ -35,7 +35,7 @@ pub use body::{Body, BoxError};
 pub use entries::{Entry, EntryPage, EntryQuery, EntryStart, ObjectEntry};
 pub use error::{ErrorKind, StoreError};
 pub use limited::{Limited, Permission, RateGate};
-pub use metering::RequestCounts;
+pub use metering::{Meter, RequestCounts, Usage};
 pub use multipart::{
     CompletedPart, CopyPart, Multipart, NewUpload, PendingUpload, PutPart, StoredPart, UploadMark, UploadPage,
 };

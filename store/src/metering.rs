@@ -1,5 +1,7 @@
 //! Counts of the requests that a store has sent, by operation. Remote stores bill by request, so operators watch these.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Requests that were sent since the store was opened, retries included.
@@ -116,6 +118,8 @@ impl RequestCounter {
             Operation::ReadLifecycle | Operation::WriteLifecycle => &self.lifecycle,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        // Nobody's meter where nobody asked for one.
+        let _ = METER.try_with(|meter| meter.request(operation));
     }
 
     /// The counts as they are now.
@@ -134,6 +138,103 @@ impl RequestCounter {
     }
 }
 
+tokio::task_local! {
+    /// On whose behalf this task asks the remote. Both providers count where they send, in the task of whoever called them:
+    /// so what they repeat counts, for the right one of several that share a store.
+    static METER: Arc<Meter>;
+}
+
+/// What was asked of remotes on behalf of one mapping, as remotes bill it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Requests that write: PUT, POST, COPY, parts, and those that begin, complete or abort an upload.
+    pub writes: u64,
+    /// Requests that list.
+    pub lists: u64,
+    /// Requests that read: GET and HEAD.
+    pub reads: u64,
+    /// Requests that delete.
+    pub deletes: u64,
+    /// Bytes of bodies sent.
+    pub bytes_sent: u64,
+    /// Bytes of bodies received.
+    pub bytes_received: u64,
+}
+
+impl Usage {
+    /// How much more this is than `before`, which is of the same meter.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            writes: self.writes.saturating_sub(before.writes),
+            lists: self.lists.saturating_sub(before.lists),
+            reads: self.reads.saturating_sub(before.reads),
+            deletes: self.deletes.saturating_sub(before.deletes),
+            bytes_sent: self.bytes_sent.saturating_sub(before.bytes_sent),
+            bytes_received: self.bytes_received.saturating_sub(before.bytes_received),
+        }
+    }
+}
+
+/// Counts what is asked on behalf of one mapping. Relaxed: the numbers stand on their own.
+#[derive(Debug, Default)]
+pub struct Meter {
+    writes: AtomicU64,
+    lists: AtomicU64,
+    reads: AtomicU64,
+    deletes: AtomicU64,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+}
+
+impl Meter {
+    /// Counts what `work` asks of stores. What it leaves to other tasks is not counted.
+    pub async fn count<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
+        METER.scope(Arc::clone(self), work).await
+    }
+
+    /// Everything since it was made.
+    #[must_use]
+    pub fn total(&self) -> Usage {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Usage {
+            writes: read(&self.writes),
+            lists: read(&self.lists),
+            reads: read(&self.reads),
+            deletes: read(&self.deletes),
+            bytes_sent: read(&self.bytes_sent),
+            bytes_received: read(&self.bytes_received),
+        }
+    }
+
+    fn request(&self, operation: Operation) {
+        let counter = match operation {
+            Operation::Head | Operation::Get | Operation::ReadLifecycle => &self.reads,
+            Operation::Put
+            | Operation::Copy
+            | Operation::Thaw
+            | Operation::CreateUpload
+            | Operation::PutPart
+            | Operation::CopyPart
+            | Operation::CompleteUpload
+            | Operation::AbortUpload
+            | Operation::WriteLifecycle => &self.writes,
+            Operation::Delete => &self.deletes,
+            Operation::List | Operation::ListUploads | Operation::ListParts => &self.lists,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of a body that went to the remote.
+    pub fn sent(&self, bytes: usize) {
+        self.bytes_sent.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.bytes_received.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +247,28 @@ mod tests {
         counter.count(Operation::WriteLifecycle);
         assert_eq!(counter.counts(), RequestCounts { put: 2, lifecycle: 1, ..RequestCounts::default() });
         assert_eq!(counter.counts().total(), 3);
+    }
+
+    #[tokio::test]
+    async fn each_request_counts_for_whoever_it_is_made_for() {
+        let counter = RequestCounter::default();
+        let (one, two) = (Arc::new(Meter::default()), Arc::new(Meter::default()));
+        let ask = async |operation| {
+            tokio::task::yield_now().await;
+            counter.count(operation);
+        };
+        tokio::join!(
+            one.count(async { ask(Operation::Put).await }),
+            two.count(async {
+                ask(Operation::List).await;
+                ask(Operation::Head).await;
+            }),
+            ask(Operation::Delete),
+        );
+        assert_eq!(one.total(), Usage { writes: 1, ..Usage::default() });
+        assert_eq!(two.total(), Usage { lists: 1, reads: 1, ..Usage::default() });
+        let before = two.total();
+        two.count(ask(Operation::PutPart)).await;
+        assert_eq!(two.total().since(&before), Usage { writes: 1, ..Usage::default() });
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use swift_s3_store::Meter;
 use tokio::sync::Semaphore;
 
 use crate::feed::Feed;
@@ -25,10 +26,15 @@ struct State {
     troubles: BTreeMap<(String, String), String>,
     /// Where objects take a place while they are carried, and how many places there are.
     places: Vec<(Arc<Semaphore>, usize)>,
+    /// What is asked of remotes, by mapping id. Those of mappings that are gone stay: their last requests are to be told too.
+    meters: BTreeMap<String, Arc<Meter>>,
 }
 
 /// Troubles that are shown at most: one for every lifecycle rule that a bucket may have.
 const MAX_TROUBLES: usize = 1000;
+
+/// Mappings that are counted for in the life of a process. What is asked for later ones is not told.
+const MAX_METERS: usize = 100_000;
 
 /// A feed's place on the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +114,26 @@ impl Board {
     pub fn troubles(&self) -> BTreeMap<String, String> {
         let state = self.lock();
         state.troubles.iter().rev().map(|((id, _), trouble)| (id.clone(), trouble.clone())).collect()
+    }
+
+    /// Counts what is asked of a mapping's remote, from the first time it is asked for on.
+    #[must_use]
+    pub fn meter(&self, id: &str) -> Arc<Meter> {
+        let mut state = self.lock();
+        if let Some(meter) = state.meters.get(id) {
+            return Arc::clone(meter);
+        }
+        let meter = Arc::<Meter>::default();
+        if state.meters.len() < MAX_METERS {
+            state.meters.insert(id.to_owned(), Arc::clone(&meter));
+        }
+        meter
+    }
+
+    /// All that count, by mapping id.
+    #[must_use]
+    pub fn meters(&self) -> Vec<(String, Arc<Meter>)> {
+        self.lock().meters.iter().map(|(id, meter)| (id.clone(), Arc::clone(meter))).collect()
     }
 
     /// Replaces where objects take a place while they are carried, each with the number of its places.

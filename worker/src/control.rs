@@ -10,6 +10,7 @@
 //! | [`effective`] | the document that is in force when some of its mappings are refused |
 //! | [`reporter`] | how far every feed is |
 //! | [`explain`] | what this node knows of one object |
+//! | `usage` | what was asked of remotes |
 //! | [`wire`] | types of the contract |
 
 pub mod configuration;
@@ -20,6 +21,7 @@ pub mod load;
 pub mod memory;
 pub mod reporter;
 pub mod session;
+mod usage;
 pub mod wire;
 
 pub use link::Link;

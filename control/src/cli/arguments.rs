@@ -93,6 +93,9 @@ pub struct Arguments {
     #[arg(long, value_name = "DAYS", env = "SWIFT_S3_CONTROL_RETENTION", default_value_t = 90,
           value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub retention: u32,
+    /// Prices of the remote store, TOML, in place of those that are built in; as with `swift-s3ctl plan`
+    #[arg(long, value_name = "FILE", env = "SWIFT_S3_CONTROL_PRICES")]
+    pub prices: Option<PathBuf>,
     /// Copy the database to this new file and exit; works while a server uses it
     #[arg(long, value_name = "FILE")]
     pub backup: Option<PathBuf>,

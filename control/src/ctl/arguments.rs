@@ -1,6 +1,7 @@
 //! What may be typed.
 
 mod audits;
+mod records;
 mod state;
 
 use std::io::Write;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 use super::failure::{Exit, Failure};
 use super::output::{ColorChoice, Format};
 pub use audits::{AuditArguments, PlanArguments};
+pub use records::{ActivityArguments, CursorsArguments};
 pub use state::{Place, StateCommand, StateCopyArguments};
 
 const AFTER_HELP: &str = "\
@@ -85,15 +87,12 @@ pub enum Command {
     Nodes(NodesArguments),
     /// Shares of the work that changed hands during the last day, where workers coordinate through etcd
     Takeovers,
+    /// What people did and what happened to the cluster, newest first
+    Activity(ActivityArguments),
+    /// How far each container database is done
+    Cursors(CursorsArguments),
     /// Mappings: how far behind, how fast, what is wrong
-    Mappings {
-        /// Only of this account
-        #[arg(long, value_name = "ACCOUNT")]
-        account: Option<String>,
-        /// How much to list
-        #[command(flatten)]
-        limit: Limit,
-    },
+    Mappings(MappingsArguments),
     /// One mapping: how it fares, what it does in words, what fails in it
     Mapping(WhichMapping),
     /// Containers that are followed, over all replicas and shards
@@ -158,12 +157,29 @@ pub struct WhichMapping {
     pub mapping: String,
 }
 
+/// `mappings`
+#[derive(Args, Debug)]
+pub struct MappingsArguments {
+    /// Only of this account
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+    /// Also what was asked of remotes this month, and what that costs
+    #[arg(long)]
+    pub wide: bool,
+    /// How much to list
+    #[command(flatten)]
+    pub limit: Limit,
+}
+
 /// `nodes`
 #[derive(Args, Debug)]
 pub struct NodesArguments {
     /// Instead of the list
     #[command(subcommand)]
     pub command: Option<NodesCommand>,
+    /// Also what each takes of its machine
+    #[arg(long)]
+    pub wide: bool,
     /// Only nodes in this state
     #[arg(long, value_name = "STATE")]
     pub state: Option<StateFilter>,

@@ -1,8 +1,10 @@
 //! The commands.
 
+mod activity;
 mod audit;
 mod changes;
 mod config;
+mod cursors;
 mod document;
 mod explain;
 mod failures;
@@ -15,6 +17,7 @@ mod switches;
 mod takeovers;
 mod verify;
 mod watch;
+mod wide;
 
 use std::time::Duration;
 
@@ -77,10 +80,10 @@ async fn run_simple(command: &Command, server: &Connection, output: &mut Output)
             Some(NodesCommand::Forget { id }) => switches::forget(server, id, output).await,
             None => lists::nodes(server, nodes, output).await,
         },
+        Command::Activity(arguments) => activity::run(server, arguments, output).await,
+        Command::Cursors(arguments) => cursors::run(server, arguments, output).await,
         Command::Takeovers => takeovers::run(server, output).await,
-        Command::Mappings { account, limit } => {
-            lists::mappings(server, account.as_deref(), limit.limit, output).await
-        }
+        Command::Mappings(arguments) => lists::mappings(server, arguments, output).await,
         Command::Mapping(which) => mapping::run(server, &which.mapping, output).await,
         Command::Containers(containers) => lists::containers(server, containers, output).await,
         Command::Pause(which) => switches::pause(server, &which.mapping, output).await,

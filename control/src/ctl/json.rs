@@ -32,9 +32,11 @@ macro_rules! named {
 }
 
 named!(
+    Activity,
     Change,
     ClusterStatus,
     ContainerStatus,
+    CursorStatus,
     Difference,
     ExplainObjectResponse,
     FailureCount,

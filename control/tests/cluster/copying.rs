@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use swift_s3_control::store::UsageNews;
 use swift_s3_proto::v1::*;
 
 use crate::etcd::EtcdProcess;
@@ -10,7 +11,7 @@ use crate::processes::Process;
 use crate::support::{Server, document, parked, progress, settings};
 
 /// Exit code, standard output, standard error.
-fn copy(etcd: &str, from: &str, to: &str, more: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn copy(etcd: &str, from: &str, to: &str, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_swift-s3ctl"));
     command.args(["state", "copy", "--etcd", etcd, "--from", from, "--to", to]).args(more);
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -43,6 +44,10 @@ async fn filled() -> std::sync::Arc<tempfile::TempDir> {
     assert_eq!(node.report(feeds).await, "");
     let mapping = server.mapping_ids()[0].clone();
     server.status().await.pause_mapping(PauseMappingRequest { mapping }).await.unwrap();
+    let usage = Some(RemoteUsage { writes: 1, ..RemoteUsage::default() });
+    let reports = vec![UsageReport { mapping_id: "m".to_owned(), usage }];
+    let news = UsageNews { instance_id: "p".to_owned(), number: 1, reports };
+    server.control.store.save_report("n", Vec::new(), news).await.unwrap();
     drop(node);
     server.control.save_nodes().await;
     server.stop().await;

@@ -14,3 +14,4 @@ mod relaying;
 #[allow(dead_code)]
 mod support;
 mod troubles;
+mod upgrading;

@@ -18,3 +18,4 @@ mod secrets;
 mod status;
 mod streams;
 mod support;
+mod usage;

@@ -23,6 +23,7 @@ use tonic::{Status, Streaming};
 
 use super::link::{Client, Link, Report};
 use super::reporter::{Sent, Statuses, mapping_health};
+use super::usage::Told;
 use crate::board::Board;
 use swift_s3_daemon::control_client::ControlSettings;
 use swift_s3_daemon::control_client::ShowToken;
@@ -43,6 +44,8 @@ const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// After a refusal, reports go one by one for this long: one that is bad must not spoil the others.
 const ONE_BY_ONE: Duration = Duration::from_secs(30);
+/// At the end of the process the control plane has so long to take the last counts.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// What is kept in files is handed over this often.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -71,6 +74,7 @@ pub struct Session {
     refused: watch::Receiver<BTreeMap<String, String>>,
     revision: Arc<AtomicI64>,
     instance_id: String,
+    usage: Told,
 }
 
 /// What a session is made of.
@@ -120,6 +124,7 @@ impl Session {
             incoming: parts.incoming,
             reports,
             answers: parts.answers,
+            usage: Told::new(Arc::clone(&parts.board), Instant::now()),
             board: parts.board,
             statuses: parts.statuses,
             refused: parts.refused,
@@ -137,13 +142,25 @@ impl Session {
             for index in 0..self.endpoints.len() {
                 let Some(endpoint) = self.endpoints.get(index).cloned() else { continue };
                 let began = Instant::now();
+                let link = self.link.clone();
+                let stopped = async {
+                    stop.cancelled().await;
+                    // What is connected says its last word.
+                    if link.is_connected() {
+                        tokio::time::sleep(LAST_WORD).await;
+                    }
+                };
                 let ended = tokio::select! {
-                    ended = self.serve(&endpoint) => ended,
-                    () = stop.cancelled() => {
+                    ended = self.serve(&endpoint, &stop) => ended,
+                    () = stopped => {
                         self.link.disconnected();
                         return;
                     }
                 };
+                if stop.is_cancelled() {
+                    self.link.disconnected();
+                    return;
+                }
                 let was_connected = self.link.is_connected();
                 self.link.disconnected();
                 // Whoever waits keeps its progress in its file.
@@ -172,14 +189,14 @@ impl Session {
     }
 
     /// One connection, until it ends.
-    async fn serve(&mut self, endpoint: &Endpoint) -> Lost {
-        match self.try_serve(endpoint).await {
+    async fn serve(&mut self, endpoint: &Endpoint, stop: &CancellationToken) -> Lost {
+        match self.try_serve(endpoint, stop).await {
             Ok(()) => Lost::Silent("the control plane ended the connection"),
             Err(lost) => lost,
         }
     }
 
-    async fn try_serve(&mut self, endpoint: &Endpoint) -> Result<(), Lost> {
+    async fn try_serve(&mut self, endpoint: &Endpoint, stop: &CancellationToken) -> Result<(), Lost> {
         let channel = endpoint.connect().await?;
         let token = ShowToken::new(self.settings.token.as_ref());
         let mut client: Client = NodeServiceClient::with_interceptor(channel, token)
@@ -198,7 +215,7 @@ impl Session {
         self.link.connected(client);
         self.incoming.connected.send_modify(|count| *count += 1);
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.clamp(100, 60_000)));
-        self.converse(&sender, &mut stream, heartbeat).await
+        self.converse(&sender, &mut stream, heartbeat, stop).await
     }
 
     async fn converse(
@@ -206,6 +223,7 @@ impl Session {
         sender: &mpsc::Sender<v1::NodeMessage>,
         stream: &mut Streaming<v1::ControlMessage>,
         heartbeat: Duration,
+        stop: &CancellationToken,
     ) -> Result<(), Lost> {
         let mut beat = tokio::time::interval(heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -222,7 +240,17 @@ impl Session {
         };
         tokio::pin!(flush);
         let mut one_by_one_until = Instant::now();
+        self.usage.connected();
         loop {
+            let is_stopping = stop.is_cancelled();
+            if let Some(report) = self.usage.next(sequence + 1, Instant::now(), is_stopping) {
+                sequence += 1;
+                waiting.insert(sequence, (Instant::now(), Vec::new()));
+                send(sender, Message::Progress(report)).await?;
+            }
+            if is_stopping && self.usage.is_answered() {
+                return Ok(());
+            }
             let oldest = waiting.first_key_value().map(|(_, (at, _))| *at + ACK_LIMIT);
             tokio::select! {
                 message = stream.message() => match message.map_err(Box::new)? {
@@ -250,6 +278,7 @@ impl Session {
                 },
                 Some(answer) = self.answers.recv() => send(sender, answer).await?,
                 () = &mut flush => {}
+                () = stop.cancelled(), if !is_stopping => {}
                 () = tokio::time::sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
                     return Err(Lost::Silent("a report was not acknowledged in time"));
                 }
@@ -258,13 +287,14 @@ impl Session {
     }
 
     /// Takes a message. True when it refuses a report.
-    fn take(&self, message: v1::ControlMessage, waiting: &mut Waiting) -> bool {
+    fn take(&mut self, message: v1::ControlMessage, waiting: &mut Waiting) -> bool {
         match message.message {
             Some(Order::Config(snapshot)) => {
                 self.incoming.snapshots.send_replace(Some(snapshot));
             }
             Some(Order::ProgressAck(ack)) => {
                 acknowledge(waiting, &ack);
+                self.usage.acknowledged(&ack, Instant::now());
                 return !ack.failure.is_empty();
             }
             Some(order @ (Order::Retry(_) | Order::Explain(_) | Order::Audit(_))) => {

@@ -232,7 +232,7 @@ impl Scheduler {
             .await
             .map_err(|error| format!("{} cannot be served: {error}", mapping.path))?;
         let gates = vec![Arc::clone(&state.gate), Arc::clone(&self.cluster_gate)];
-        let limited = Limited::new(Arc::clone(&remote.store), gates);
+        let limited = Limited::new(Arc::clone(&remote.store), gates).metered(self.board.meter(&state.id));
         let store: Arc<dyn ObjectStore> = match regime.mode {
             Mode::Explicit => Arc::new(limited.permitted(Arc::clone(regime) as Arc<dyn Permission>)),
             Mode::Implicit | Mode::Fallback => Arc::new(limited),

@@ -7,8 +7,10 @@ use swift_s3_proto::v1::{
     MappingStatus, NodeState, NodeStatus, Role,
 };
 
-use super::{Listed, PAGE, all_pages, fetch_mappings, label, mapping_id, tell_if_cut};
-use crate::ctl::arguments::{ContainerSort, ContainersArguments, NodesArguments, StateFilter};
+use super::{Listed, PAGE, all_pages, fetch_mappings, label, mapping_id, tell_if_cut, wide};
+use crate::ctl::arguments::{
+    ContainerSort, ContainersArguments, MappingsArguments, NodesArguments, StateFilter,
+};
 use crate::ctl::connect::Connection;
 use crate::ctl::failure::{Exit, Failure, problem};
 use crate::ctl::json::{self, Named};
@@ -39,6 +41,10 @@ pub(super) async fn nodes(
         return print_json(output, "nodes", &listed);
     }
     output.table(&nodes_table(&listed.items, Timestamp::now()), "no nodes")?;
+    if arguments.wide && !listed.items.is_empty() {
+        output.line("")?;
+        output.table(&wide::loads(&listed.items), "")?;
+    }
     for node in &listed.items {
         for found in &node.problems {
             output.line(&format!("{}: {}", node.node_id, problem(found)))?;
@@ -152,15 +158,19 @@ fn skew_word(skew: f64) -> String {
 
 pub(super) async fn mappings(
     server: &Connection,
-    account: Option<&str>,
-    limit: Option<u32>,
+    arguments: &MappingsArguments,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let listed = fetch_mappings(server, account.unwrap_or_default(), limit).await?;
+    let account = arguments.account.as_deref().unwrap_or_default();
+    let listed = fetch_mappings(server, account, arguments.limit.limit).await?;
     if !output.is_table() {
         return print_json(output, "mappings", &listed);
     }
     output.table(&mappings_table(&listed.items), "no mappings")?;
+    if arguments.wide && !listed.items.is_empty() {
+        output.line("")?;
+        output.table(&wide::usages(&listed.items), "")?;
+    }
     for line in troubles(&listed.items) {
         output.line(&line)?;
     }

@@ -1,6 +1,5 @@
 //! `plan`: what new and changed mappings would move, how long that takes, and what it costs.
 
-mod prices;
 mod show;
 
 use serde::Serialize;
@@ -19,7 +18,7 @@ use crate::ctl::connect::Connection;
 use crate::ctl::failure::{Exit, Failure};
 use crate::ctl::output::{Output, tell};
 use crate::ctl::settings::Settings;
-use prices::{Cost, Load, Prices};
+use crate::prices::{Cost, Load, Prices};
 
 /// Control asks up to three workers for a page, and gives each of them a minute.
 const TIME_FOR_WORKERS: std::time::Duration = std::time::Duration::from_secs(185);
@@ -67,7 +66,7 @@ pub(super) async fn run(
     settings: &Settings,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let prices = Prices::read(arguments.prices.as_deref())?;
+    let prices = Prices::read(arguments.prices.as_deref()).map_err(Failure::usage)?;
     let document = read_document(&arguments.file)?;
     let server = Connection::open(settings).await?.patient(TIME_FOR_WORKERS);
     let checked = check(&server, &document.text).await?;

@@ -74,6 +74,7 @@ fn current(paused: &[bool]) -> Current {
         container: "c".to_owned(),
         remote: "r".to_owned(),
         retain_local: true,
+        billed_as: None,
     };
     let switch = |(id, is_paused): (&&str, &bool)| MappingSwitch {
         mapping_id: (*id).to_owned(),

@@ -56,6 +56,7 @@ mod tests {
             container: container.to_owned(),
             remote: "AWS S3/b".to_owned(),
             retain_local: true,
+            billed_as: None,
         };
         let mappings = [
             info("aabbccddeeff", "AUTH_a", "photos"),

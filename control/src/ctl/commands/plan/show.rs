@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::Planned;
-use super::prices::{Cost, Load, Prices};
 use crate::ctl::failure::{Exit, Failure};
 use crate::ctl::output::Output;
 use crate::ctl::table::{Cell, Table, Tone};
 use crate::ctl::text::harmless;
 use crate::ctl::units::{UNKNOWN, bytes, seconds};
+use crate::prices::{Cost, Load, Prices};
 
 pub(super) fn show(planned: &[Planned], prices: &Prices, output: &mut Output) -> Result<Exit, Failure> {
     let total = total(planned);

@@ -1,26 +1,32 @@
-//! What a move costs, by a table of prices. Pure.
+//! What moves and requests cost, by a table of prices. Pure, but for reading the table's file.
+//!
+//! Used by `swift-s3ctl plan`, and for what a mapping has cost this month.
 
 use std::collections::BTreeMap;
+use std::fs::File as DiskFile;
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use swift_s3_proto::v1::SizeClass;
-
-use crate::ctl::failure::Failure;
-use crate::ctl::settings::read_small;
+use swift_s3_proto::v1::{RemoteUsage, SizeClass};
 
 const BUILT_IN: &str = include_str!("prices.toml");
 /// The class of buckets that say nothing.
-const STANDARD: &str = "STANDARD";
+pub const STANDARD: &str = "STANDARD";
 /// Prices are per GB of this many bytes.
 const GB: f64 = 1e9;
+/// The largest table that is read.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Prices. Those of a file replace single ones of the table that is built in.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Prices {
-    pub(super) currency: String,
-    pub(super) as_of: String,
-    pub(super) source: String,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prices {
+    /// Of all prices, such as `USD`.
+    pub currency: String,
+    /// The day of the table.
+    pub as_of: String,
+    /// Where it is from.
+    pub source: String,
     egress_per_gb: f64,
     classes: BTreeMap<String, Class>,
 }
@@ -54,28 +60,36 @@ struct Class {
 
 /// What is to be moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Load {
-    pub(super) objects: u64,
-    pub(super) bytes: u64,
-    pub(super) puts: u64,
-    pub(super) parts: u64,
-    pub(super) lists: u64,
+pub struct Load {
+    /// Objects that are stored then.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Requests that store an object.
+    pub puts: u64,
+    /// Requests that store a part of one.
+    pub parts: u64,
+    /// Requests that list.
+    pub lists: u64,
     /// Objects that are only asked for.
-    pub(super) checks: u64,
-    /// Objects of at most 128 KiB, and their bytes.
-    pub(super) small_objects: u64,
-    pub(super) small_bytes: u64,
+    pub checks: u64,
+    /// Objects of at most 128 KiB.
+    pub small_objects: u64,
+    /// Their bytes.
+    pub small_bytes: u64,
 }
 
 /// What it costs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Cost {
-    pub(super) requests: f64,
-    pub(super) storage_per_month: f64,
+pub struct Cost {
+    /// The requests, once.
+    pub requests: f64,
+    /// What is stored, each month.
+    pub storage_per_month: f64,
     /// To read all of it back.
-    pub(super) egress: f64,
+    pub egress: f64,
     /// Bytes that are billed beyond those that are stored.
-    pub(super) padding_bytes: u64,
+    pub padding_bytes: u64,
 }
 
 /// The largest class of sizes that counts as small.
@@ -83,7 +97,7 @@ const SMALL: u64 = 128 << 10;
 
 impl Load {
     /// Adds the small ones of these classes.
-    pub(super) fn add_sizes(&mut self, sizes: &[SizeClass]) {
+    pub fn add_sizes(&mut self, sizes: &[SizeClass]) {
         for size in sizes.iter().filter(|size| size.up_to_bytes <= SMALL) {
             self.small_objects += size.objects;
             self.small_bytes += size.bytes;
@@ -92,17 +106,21 @@ impl Load {
 }
 
 impl Prices {
+    /// The table that is built in.
+    #[must_use]
+    pub fn built_in() -> Self {
+        // A test reads it.
+        Self::read(None).unwrap_or_default()
+    }
+
     /// Those built in, with what `file` says in their place.
     ///
     /// # Errors
-    /// Usage, if the file cannot be used.
-    pub(super) fn read(file: Option<&Path>) -> Result<Self, Failure> {
+    /// A sentence, if the file cannot be used.
+    pub fn read(file: Option<&Path>) -> Result<Self, String> {
         let built_in = parse(BUILT_IN, "the table that is built in")?;
         let given = match file {
-            Some(path) => {
-                let text = read_small(path, "price table")?;
-                parse(&text, &path.display().to_string())?
-            }
+            Some(path) => parse(&text(path)?, &path.display().to_string())?,
             None => File::default(),
         };
         let says_nothing = given.source.is_none();
@@ -124,7 +142,8 @@ impl Prices {
 
     /// What the load costs in a storage class; `None` if the table does not have it.
     #[expect(clippy::cast_precision_loss, reason = "money for people")]
-    pub(super) fn cost(&self, load: &Load, class: Option<&str>) -> Option<Cost> {
+    #[must_use]
+    pub fn cost(&self, load: &Load, class: Option<&str>) -> Option<Cost> {
         let class = self.classes.get(class.unwrap_or(STANDARD))?;
         let padding_bytes = padding(load, class);
         let of_standard = load.objects.saturating_mul(class.overhead_standard_bytes);
@@ -142,8 +161,24 @@ impl Prices {
         })
     }
 
+    /// What requests cost, and bytes that were read over the Internet; `None` if the table does not have the storage class. What
+    /// is stored costs besides.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "money for people")]
+    pub fn of_usage(&self, usage: &RemoteUsage, class: &str) -> Option<f64> {
+        let class = self.classes.get(class)?;
+        let thousands = |requests: u64| requests as f64 / 1_000.0;
+        Some(
+            thousands(usage.writes) * class.put_per_1000
+                + thousands(usage.lists) * class.list_per_1000
+                + thousands(usage.reads) * class.get_per_1000
+                + usage.bytes_received as f64 / GB * self.egress_per_gb,
+        )
+    }
+
     /// Why small objects are a bad idea in this class. `None`: they are not, or there are none.
-    pub(super) fn warning(&self, load: &Load, class: Option<&str>) -> Option<String> {
+    #[must_use]
+    pub fn warning(&self, load: &Load, class: Option<&str>) -> Option<String> {
         let name = class.unwrap_or(STANDARD);
         let class = self.classes.get(name)?;
         let padding = padding(load, class);
@@ -167,9 +202,16 @@ fn padding(load: &Load, class: &Class) -> u64 {
     shortfall.saturating_add(load.objects.saturating_mul(overhead))
 }
 
-fn parse(text: &str, name: &str) -> Result<File, Failure> {
-    let file: File =
-        toml::from_str(text).map_err(|error| Failure::usage(format!("{name} cannot be used: {error}")))?;
+fn text(path: &Path) -> Result<String, String> {
+    let failed =
+        |error: std::io::Error| format!("could not read the price table {}: {error}", path.display());
+    let mut text = String::new();
+    DiskFile::open(path).map_err(failed)?.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+fn parse(text: &str, name: &str) -> Result<File, String> {
+    let file: File = toml::from_str(text).map_err(|error| format!("{name} cannot be used: {error}"))?;
     let numbers = file
         .classes
         .values()
@@ -178,7 +220,7 @@ fn parse(text: &str, name: &str) -> Result<File, Failure> {
         })
         .chain(file.egress_per_gb);
     if numbers.into_iter().any(|price| !price.is_finite() || price < 0.0) {
-        return Err(Failure::usage(format!("{name} cannot be used: expected prices of 0 or more")));
+        return Err(format!("{name} cannot be used: expected prices of 0 or more"));
     }
     Ok(file)
 }
@@ -211,6 +253,23 @@ mod tests {
         assert_eq!(prices.cost(&load(), Some("COLDLINE")), None);
         let checking = Load { checks: 1_000_000, puts: 0, lists: 0, ..load() };
         assert!((prices.cost(&checking, None).unwrap().requests - 0.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_asked_is_priced_and_an_unknown_class_is_not_free() {
+        let prices = Prices::read(None).unwrap();
+        let usage = RemoteUsage {
+            writes: 1_000_000,
+            lists: 1_000,
+            reads: 10_000,
+            deletes: 5_000,
+            bytes_sent: 1 << 50,
+            bytes_received: 2_000_000_000,
+        };
+        let cost = prices.of_usage(&usage, STANDARD).unwrap();
+        assert!((cost - (5.0 + 0.005 + 0.004 + 0.18)).abs() < 1e-9, "{cost}");
+        assert_eq!(prices.of_usage(&RemoteUsage::default(), "GLACIER"), Some(0.0));
+        assert_eq!(prices.of_usage(&usage, "COLDLINE"), None);
     }
 
     #[test]
