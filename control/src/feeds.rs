@@ -18,7 +18,7 @@ mod sum;
 mod totals;
 
 pub use rates::Rate;
-pub use sum::ContainerSum;
+pub use sum::{ContainerSum, MappingIndex};
 pub use totals::{ContainerTotal, add_lag};
 
 /// The most feeds one node may have.

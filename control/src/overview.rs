@@ -9,7 +9,7 @@ use swift_s3_proto::v1::{ClusterStatus, CoordinationCount, FailureCount, Lag, Ma
 
 use crate::alerts::{self, Facts};
 use crate::control::Control;
-use crate::feeds::{ContainerSum, ContainerTotal, add_lag};
+use crate::feeds::{ContainerSum, ContainerTotal, MappingIndex, add_lag};
 use crate::push::Current;
 use crate::refreshed::{Refreshed, Terms};
 use crate::registry::NodeView;
@@ -125,7 +125,8 @@ fn add_up(
     let nodes = control.registry.nodes();
     let by_id: HashMap<&str, usize> =
         current.mappings.iter().enumerate().map(|(index, mapping)| (mapping.id.as_str(), index)).collect();
-    let mut containers = add_containers(control, &nodes, before, |id| by_id.contains_key(id));
+    let mut index = MappingIndex::new(&by_id);
+    let mut containers = add_containers(control, &nodes, before, |id| index.of(id).is_some());
     let rates: Vec<(f64, f64)> = {
         let feeds = control.feeds();
         current.mappings.iter().map(|mapping| feeds.rate(&mapping.id, now_ms)).collect()
@@ -144,7 +145,7 @@ fn add_up(
         }
     }
     for container in &containers {
-        let index = by_id.get(&*container.mapping_id).copied().unwrap_or(usize::MAX);
+        let index = index.of(&container.mapping_id).unwrap_or(usize::MAX);
         if let Some(mapping) = mappings.get_mut(index) {
             add_container(mapping, container);
         }
@@ -170,7 +171,7 @@ fn add_containers(
     control: &Control,
     nodes: &[NodeView],
     before: Arc<[ContainerTotal]>,
-    is_in_force: impl Fn(&str) -> bool,
+    mut is_in_force: impl FnMut(&Arc<str>) -> bool,
 ) -> Vec<ContainerTotal> {
     let is_live = |id: &str| {
         nodes
@@ -182,7 +183,7 @@ fn add_containers(
     let mut sum = ContainerSum::new(before);
     let in_order = control.feeds().in_order(is_live);
     for (node_id, is_live) in in_order {
-        control.feeds().add_node(&mut sum, &node_id, is_live, &is_in_force);
+        control.feeds().add_node(&mut sum, &node_id, is_live, &mut is_in_force);
         // Whoever waits for the lock gets it before it is taken again.
         std::thread::yield_now();
     }

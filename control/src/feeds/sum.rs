@@ -102,7 +102,7 @@ impl Feeds {
         sum: &mut ContainerSum,
         node_id: &Arc<str>,
         is_live: bool,
-        is_in_force: impl Fn(&str) -> bool,
+        mut is_in_force: impl FnMut(&Arc<str>) -> bool,
     ) {
         let Some(node) = self.nodes.get(node_id) else { return };
         for (key, feed) in &node.feeds {
@@ -121,6 +121,29 @@ impl Feeds {
                 sum.orphans.entry(key.clone()).or_insert((slot, 0)).1 += 1;
             }
         }
+    }
+}
+
+/// Where mappings stand in the configuration. Each word is looked up by its text once, which is most of the work otherwise.
+#[derive(Debug)]
+pub struct MappingIndex<'a> {
+    by_id: &'a HashMap<&'a str, usize>,
+    /// With the words, so that no other one comes to be where they are.
+    seen: HashMap<usize, (Arc<str>, Option<usize>), BuildHasherDefault<PlaceHasher>>,
+}
+
+impl<'a> MappingIndex<'a> {
+    /// Mappings by their ids.
+    #[must_use]
+    pub fn new(by_id: &'a HashMap<&'a str, usize>) -> Self {
+        Self { by_id, seen: HashMap::default() }
+    }
+
+    /// Where the mapping of this id stands. `None`: it is not in force.
+    pub fn of(&mut self, id: &Arc<str>) -> Option<usize> {
+        let by_id = self.by_id;
+        let look = || (Arc::clone(id), by_id.get(&**id).copied());
+        self.seen.entry(address(id)).or_insert_with(look).1
     }
 }
 

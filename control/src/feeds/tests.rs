@@ -43,7 +43,7 @@ fn totals_after(
 ) -> Vec<ContainerTotal> {
     let mut sum = ContainerSum::new(before.into());
     for (node_id, is_live) in feeds.in_order(is_live) {
-        feeds.add_node(&mut sum, &node_id, is_live, &is_in_force);
+        feeds.add_node(&mut sum, &node_id, is_live, |id| is_in_force(id));
     }
     sum.finish()
 }
