@@ -119,3 +119,32 @@ async fn measure_a_large_cluster() {
     }
     large.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, of any build"]
+async fn measure_lists_of_containers() {
+    let large = Large::start(Size { nodes: 100, mappings: 10, containers: 100_000, replicas: 1 }).await;
+    let mut status = large.server.status().await;
+    let by_lag = ListContainersRequest { order: ContainerOrder::Lag.into(), ..Default::default() };
+    let requests = [
+        ("first page", ListContainersRequest::default()),
+        ("furthest behind", by_lag.clone()),
+        (
+            "furthest behind of a search",
+            ListContainersRequest { container_contains: "99".to_owned(), ..by_lag },
+        ),
+        ("search", ListContainersRequest { container_contains: "-09999".to_owned(), ..Default::default() }),
+    ];
+    for (what, request) in requests {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            let began = Instant::now();
+            assert!(
+                !status.list_containers(request.clone()).await.unwrap().into_inner().containers.is_empty()
+            );
+            times.push(began.elapsed());
+        }
+        eprintln!("{what}: {times:?}");
+    }
+    large.server.stop().await;
+}
