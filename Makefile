@@ -55,4 +55,5 @@ screenshots: setup ## Make the pictures of the README anew, from the running pro
 	cargo build -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-tests --bins
 	cargo test -p swift-s3-tests --test scenarios the_pictures_of_the_readme
 	install -d docs/images
-	install -m 0644 "$(CARGO_TARGET_DIR)"/screenshots/readme-overview.png "$(CARGO_TARGET_DIR)"/screenshots/readme-object.png docs/images/
+	install -m 0644 "$(CARGO_TARGET_DIR)/screenshots/readme-overview.png" docs/images/overview.png
+	install -m 0644 "$(CARGO_TARGET_DIR)/screenshots/readme-object.png" docs/images/object.png
