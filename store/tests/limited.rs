@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use support::{Answer, metadata, open_at, put_of, serve};
 use swift_s3_policy::Rates;
-use swift_s3_store::{ErrorKind, Limited, ObjectStore, Permission, PutObject, RateGate, body};
+use swift_s3_store::{ErrorKind, Limited, Meter, ObjectStore, Permission, PutObject, RateGate, Usage, body};
 
 #[tokio::test]
 async fn a_slow_upload_arrives_whole_with_its_length() {
@@ -95,4 +95,33 @@ async fn nothing_is_sent_without_permission_and_no_upload_ends_without_it() {
         assert_eq!(error.kind(), ErrorKind::Withdrawn);
         assert!(server.captured().iter().all(|request| request.method != "DELETE"));
     }
+}
+
+#[tokio::test]
+async fn of_one_store_each_request_and_byte_counts_for_whoever_asked() {
+    // The first answer to each GET is a passing fault, after which it is asked for again.
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    let server = serve(move |request, _| match request.method.as_str() {
+        "GET" if !asked.swap(true, Ordering::Relaxed) => Answer::error(503, "SlowDown", "later"),
+        "GET" => Answer::new(200).header("etag", "\"e\"").body("12345"),
+        "DELETE" => Answer::new(204),
+        _ => Answer::new(200).header("etag", "\"e\""),
+    })
+    .await;
+    let shared = open_at(&server).await;
+    let (one, two) = (Arc::new(Meter::default()), Arc::new(Meter::default()));
+    let of = |meter: &Arc<Meter>| Limited::new(Arc::clone(&shared), Vec::new()).metered(Arc::clone(meter));
+    let (first, second) = (of(&one), of(&two));
+    let reading = async {
+        let found = second.get("k", None).await.unwrap().unwrap();
+        http_body_util::BodyExt::collect(found.body).await.unwrap();
+    };
+    let writing = async {
+        first.put("k", put_of("1234567")).await.unwrap();
+        first.delete("k").await.unwrap();
+    };
+    tokio::join!(writing, reading);
+    shared.head("k").await.unwrap();
+    assert_eq!(one.total(), Usage { writes: 1, deletes: 1, bytes_sent: 7, ..Usage::default() });
+    assert_eq!(two.total(), Usage { reads: 2, bytes_received: 5, ..Usage::default() });
 }
