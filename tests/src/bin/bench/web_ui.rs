@@ -60,7 +60,7 @@ pub async fn run(world: World, updates: Option<u64>) -> Result<()> {
     let directory = RunDirectory::create("bench-web-ui")?;
     let folder = directory.folder("control")?;
     let ui = WebUi::prepare(&folder)?;
-    let control = ui.start(folder, &["--log-level", "warning"]).await?;
+    let control = ui.start(folder, &[]).await?;
     let scripts = world.scripts(&control).await?;
     let began = Instant::now();
     let fleet = SimulatedFleet::start(&control.url(), Some(Caller::Node.token()), scripts).await?;
