@@ -41,6 +41,9 @@ const EXIT_DATA: u8 = 3;
 /// The process ends this long after it was asked to, whatever hangs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
+/// Of browsers that are still there after everything else has ended.
+const PAGES_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Why the process cannot go on: exit code and sentence.
 struct Failure(u8, String);
 
@@ -220,7 +223,7 @@ impl WebPages {
     /// Comes back when browsers are done with, or cut off.
     async fn finish(self) {
         let Some((serving, port_file)) = self.0 else { return };
-        drop(serving.await);
+        drop(tokio::time::timeout(PAGES_TIMEOUT, serving).await);
         if let Some(path) = port_file {
             drop(std::fs::remove_file(path));
         }

@@ -23,6 +23,8 @@ use crate::transport::{self, BROWSERS, Connection};
 
 /// Connections of browsers at a time; each page that follows what happens holds one. More wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1_024;
+/// Requests at a time in one connection.
+const MAX_STREAMS: u32 = 32;
 /// A browser that has not sent the head of its request by then is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Requests that are still open so long after the stop are dropped.
@@ -52,12 +54,15 @@ pub async fn serve(
     let (places, tracker) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new());
     tracing::info!(%address, "serving the web pages");
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let connection = tokio::select! {
-            () = stop.cancelled() => break,
-            connection = connections.next() => connection,
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((place, connections.next().await?.ok()?))
         };
-        let Some(Ok(connection)) = connection else { break };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        let Some((place, connection)) = accepted else { break };
         let visitor = visitor(&connection, &backend, &doors, requires_certificate, &options);
         let stop = stop.clone();
         tracker.spawn(async move {
@@ -81,7 +86,8 @@ fn visitor(
     options: &Arc<Options>,
 ) -> Visitor {
     let peer = connection.connect_info();
-    let address = peer.address;
+    let (address, has_certificate) = (peer.address, peer.certificate_name.is_some());
+    let is_enforced = doors.access.borrow().is_enforced();
     let backend = ServiceBuilder::new()
         .map_request(move |mut request: Request<Body>| {
             request.extensions_mut().insert(peer.clone());
@@ -92,7 +98,8 @@ fn visitor(
         backend: Backend::new(backend),
         address,
         is_tls: connection.is_encrypted(),
-        is_access_controlled: requires_certificate || doors.access.borrow().is_enforced(),
+        is_access_controlled: requires_certificate || is_enforced,
+        needs_token: is_enforced && !has_certificate,
         options: Arc::clone(options),
     }
 }
@@ -106,7 +113,11 @@ async fn answer(connection: Connection, visitor: Visitor, stop: CancellationToke
         .service(router().into_service().map_err(|never: std::convert::Infallible| match never {}));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEADER_TIMEOUT));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(HEADER_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS);
     let service = TowerToHyperService::new(service);
     let serving = builder.serve_connection(TokioIo::new(connection), service);
     tokio::pin!(serving);

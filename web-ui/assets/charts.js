@@ -50,6 +50,10 @@
   function draw(figure, view) {
     const series = figure.dataset.chart;
     const data = withGaps(view, series);
+    const values = view[series].filter((value) => value !== null);
+    const now = view[series][view[series].length - 1];
+    const summary = "now " + (now === null ? "unknown" : words(series, now)) + ", at most " + words(series, Math.max(0, ...values));
+    figure.querySelector(".summary").textContent = summary;
     const known = plots.get(figure);
     if (known) {
       known.setData(data);

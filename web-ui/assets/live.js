@@ -4,8 +4,12 @@
   const live = document.getElementById("live");
   const connection = document.getElementById("connection");
 
-  // Attributes that belong to the visitor: what was opened, typed or chosen stays so.
-  const kept = new Set(["open", "value", "checked", "selected"]);
+  // What the visitor opened, typed or chosen stays so. What a form carries unseen is not the visitor's.
+  function belongsToVisitor(element, name) {
+    if (name === "open") return element.nodeName === "DETAILS";
+    if (name !== "value" && name !== "checked" && name !== "selected") return false;
+    return element.matches("input:not([type=hidden]), select, option, textarea");
+  }
 
   function sameKind(a, b) {
     return a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
@@ -17,12 +21,12 @@
       if (old.data !== fresh.data) old.data = fresh.data;
       return;
     }
-    if (old.nodeType !== Node.ELEMENT_NODE || old.hasAttribute("data-keep")) return;
+    if (old.nodeType !== Node.ELEMENT_NODE) return;
     for (const { name } of [...old.attributes]) {
-      if (!fresh.hasAttribute(name) && !kept.has(name)) old.removeAttribute(name);
+      if (!fresh.hasAttribute(name) && !belongsToVisitor(old, name)) old.removeAttribute(name);
     }
     for (const { name, value } of fresh.attributes) {
-      if (!kept.has(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
+      if (!belongsToVisitor(old, name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     morphChildren(old, fresh);
   }
@@ -78,14 +82,13 @@
       const fresh = document.createElement("template");
       fresh.innerHTML = news.html;
       morphChildren(live, fresh.content);
-      document.dispatchEvent(new Event("live"));
     };
     source.onerror = () => {
       source.close();
       source = null;
       retry = Math.min(retry + 1, 5);
-      tell("Not up to date: the connection to swift-s3-control is lost. Trying again.");
-      setTimeout(follow, retry * 1000);
+      tell("Not up to date: swift-s3-control does not answer this page. Trying again.");
+      setTimeout(follow, retry * retry * 1000);
     };
   }
 
@@ -162,12 +165,14 @@
           signal: running.signal,
         });
         if (answer.ok) show(await answer.json());
+        else verdict.textContent = "Cannot be checked now: " + answer.status + " " + answer.statusText;
       } catch (error) {
         if (error.name !== "AbortError") verdict.textContent = "Cannot be checked now: " + error.message;
       }
     }
 
     typed.addEventListener("input", () => {
+      verdict.textContent = "Not checked yet.";
       clearTimeout(timer);
       timer = setTimeout(validate, 400);
     });
@@ -177,7 +182,7 @@
     editor.addEventListener("submit", () => { isLeaving = true; });
     const first = typed.value;
     window.addEventListener("beforeunload", (event) => {
-      if (!isLeaving && typed.value !== first) event.preventDefault();
+      if (!isLeaving && (editor.hasAttribute("data-changed") || typed.value !== first)) event.preventDefault();
     });
   }
 })();

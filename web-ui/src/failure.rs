@@ -66,6 +66,16 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "Please try again", message)
     }
 
+    /// Nobody is signed in.
+    #[must_use]
+    pub fn stranger() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "Sign in first",
+            "this takes the token of a viewer or an operator",
+        )
+    }
+
     /// True if signing in may help.
     #[must_use]
     pub fn is_stranger(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A view, in the form that was asked for: as a page, as JSON, or as the page's moving part whenever it changes.
 
 use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -22,6 +23,8 @@ use crate::visit::{Form, Visit};
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// And it takes at most this part of the time: a page that takes a while is made again less often.
 const FOLLOW_REST: u32 = 10;
+/// A stream ends after this time at the next chance; browsers begin another.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(600);
 /// A follower that hears nothing for so long may think that we are gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -102,6 +105,8 @@ pub struct Frame {
     pub who: Option<Who>,
     /// What forms carry.
     pub form_token: String,
+    /// There is something to sign out of.
+    pub has_token: bool,
     /// Told once after a change.
     pub notice: Option<String>,
     /// Of the control plane.
@@ -120,6 +125,7 @@ impl Frame {
             target: visit.target.clone(),
             who,
             form_token: visit.form_token.clone(),
+            has_token: visit.has_token,
             notice: visit.notice.clone(),
             version: visit.options.version,
             assets: &ASSETS,
@@ -164,7 +170,10 @@ pub async fn show<V: View>(visit: Visit, active: &'static str, load: Loader<V>) 
             }
             Err(failure) => failed(visit, active, failure).await,
         },
-        Form::Events if V::MOVES => follow(visit, active, load),
+        Form::Events if V::MOVES => match visit.who().await {
+            Ok(_) => follow(visit, active, load),
+            Err(failure) => bare(&failure),
+        },
         Form::Events => bare(&Failure::new(
             StatusCode::NOT_ACCEPTABLE,
             "Not followed",
@@ -175,7 +184,7 @@ pub async fn show<V: View>(visit: Visit, active: &'static str, load: Loader<V>) 
 
 /// Strangers are known by the first question, which costs nothing.
 async fn load_for<V>(visit: &Visit, load: &Loader<V>) -> Result<(Who, V), Failure> {
-    let who = visit.api.who().await?;
+    let who = visit.who().await?;
     Ok((who, load(visit.api.clone()).await?))
 }
 
@@ -189,7 +198,7 @@ pub async fn show_again<V: View>(
     if visit.form == Form::Json {
         return json(status, &view);
     }
-    match visit.api.who().await {
+    match visit.who().await {
         Ok(who) => {
             let mut frame = Frame::new(&visit, active, view.title(), Some(who));
             frame.is_live = false;
@@ -226,9 +235,12 @@ pub async fn failed(visit: Visit, active: &'static str, failure: Failure) -> Res
     }
     if failure.is_stranger() {
         let to = utf8_percent_encode(&visit.target, NON_ALPHANUMERIC);
-        return (visit.cookies.into_jar(), Redirect::to(&format!("/sign-in?to={to}"))).into_response();
+        let mut cookies = visit.cookies;
+        // It is nobody's any more, and would stand in the way of a certificate.
+        cookies.drop_token();
+        return (cookies.into_jar(), Redirect::to(&format!("/sign-in?to={to}"))).into_response();
     }
-    let who = visit.api.who().await.ok();
+    let who = visit.who().await.ok();
     let mut frame = Frame::new(&visit, active, failure.title.to_owned(), who);
     frame.is_live = false;
     let page = askama::Template::render(&FailurePage { frame: &frame, failure: &failure });
@@ -290,8 +302,10 @@ struct Follower<V: View> {
     visit: Visit,
     active: &'static str,
     load: Loader<V>,
-    /// What was sent last.
-    last: String,
+    /// A digest of what was sent last.
+    last: u64,
+    /// When to end, so that the browser comes again with the cookies that it has then.
+    until: Instant,
     rest: Duration,
     has_ended: bool,
     _permit: OwnedSemaphorePermit,
@@ -312,7 +326,8 @@ fn follow<V: View>(visit: Visit, active: &'static str, load: Loader<V>) -> Respo
         visit,
         active,
         load,
-        last: String::new(),
+        last: 0,
+        until: Instant::now() + FOLLOW_LIMIT,
         rest: Duration::ZERO,
         has_ended: false,
         _permit: permit,
@@ -332,6 +347,7 @@ impl<V: View> Follower<V> {
     async fn next(&mut self) -> Option<Event> {
         while !self.has_ended {
             tokio::time::sleep(self.rest).await;
+            let making = self.visit.options.making.acquire().await;
             let began = Instant::now();
             let news = match load_for(&self.visit, &self.load).await {
                 Ok((who, view)) => {
@@ -347,12 +363,16 @@ impl<V: View> Follower<V> {
                 }
                 Err(failure) => News::Trouble(failure.to_string()),
             };
+            drop(making);
             self.rest = (began.elapsed() * FOLLOW_REST).max(FOLLOW_INTERVAL);
             let Ok(text) = serde_json::to_string(&news) else { return None };
-            if text != self.last {
-                self.last.clone_from(&text);
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            if hasher.finish() != self.last {
+                self.last = hasher.finish();
                 return Some(Event::default().data(text));
             }
+            self.has_ended |= Instant::now() >= self.until;
         }
         None
     }

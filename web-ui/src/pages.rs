@@ -5,7 +5,6 @@ use swift_s3_proto::v1::{CoordinationMode, Lag, MappingStatus, NodeState, Proble
 
 use crate::failure::Failure;
 use crate::page;
-use crate::text::harmless;
 use crate::units;
 use crate::visit::Visit;
 
@@ -165,15 +164,9 @@ pub fn mapping_notes(mapping: &MappingStatus) -> Vec<Word> {
 #[must_use]
 pub fn problem(problem: &Problem) -> String {
     match (problem.found.as_str(), problem.allowed.as_str()) {
-        (found, "") => safe(found),
-        (found, allowed) => safe(&format!("found {found}; allowed: {allowed}")),
+        (found, "") => found.to_owned(),
+        (found, allowed) => format!("found {found}; allowed: {allowed}"),
     }
-}
-
-/// A text from outside, on one line, without characters that would make it look like another.
-#[must_use]
-pub fn safe(text: &str) -> String {
-    harmless(text).into_owned()
 }
 
 /// The address of a page as JSON.
@@ -196,4 +189,21 @@ pub fn encoded(text: &str) -> String {
 /// There is no such page.
 pub async fn missing(visit: Visit) -> Response {
     page::failed(visit, "", Failure::not_found("there is no such page")).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_has_an_address_as_json() {
+        for (target, expected) in [
+            ("/", "/index.json"),
+            ("/?a=b", "/index.json?a=b"),
+            ("/failures", "/failures.json"),
+            ("/nodes/n%2E1?after=x", "/nodes/n%2E1.json?after=x"),
+        ] {
+            assert_eq!(json_path(target), expected);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -17,11 +18,17 @@ use tower_http::compression::CompressionLayer;
 
 use crate::api::Backend;
 use crate::failure::Failure;
-use crate::visit::WantsJson;
+use crate::visit::{Visit, WantsJson};
 use crate::{assets, page, pages, security};
 
 /// Pages that follow what happens, over all visitors. Each asks the control plane again and again.
 const MAX_FOLLOWERS: usize = 500;
+/// Pages that are made anew at a time for those who follow them, so that these never take the whole machine.
+const MAX_MAKING: usize = 4;
+/// What a form may have, but for the one with the configuration.
+const FORM_BYTES: usize = 64 * 1024;
+/// A request that has not come as a whole, or was not answered, by then is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// About this server, for all visitors.
 #[derive(Debug)]
@@ -33,13 +40,20 @@ pub struct Options {
     /// Fires when the server is to end: streams end then.
     pub stopping: CancellationToken,
     pub(crate) followers: Arc<Semaphore>,
+    pub(crate) making: Semaphore,
 }
 
 impl Options {
     /// For this version.
     #[must_use]
     pub fn new(version: &'static str, names: Vec<String>, stopping: CancellationToken) -> Self {
-        Self { version, names, stopping, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) }
+        Self {
+            version,
+            names,
+            stopping,
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            making: Semaphore::new(MAX_MAKING),
+        }
     }
 }
 
@@ -54,6 +68,8 @@ pub struct Visitor {
     pub is_tls: bool,
     /// Who connects needs a token or a certificate.
     pub is_access_controlled: bool,
+    /// This connection brought no certificate, so that it takes a token.
+    pub needs_token: bool,
     /// About this server.
     pub options: Arc<Options>,
 }
@@ -78,7 +94,14 @@ pub fn router() -> Router {
         .route("/failures/retry", post(pages::failures::retry))
         .route("/object", get(pages::object::show))
         .route("/config", get(pages::config::show))
-        .route("/config/edit", get(pages::config::edit).post(pages::config::typed))
+        .route(
+            "/config/edit",
+            get(pages::config::edit)
+                .post(pages::config::typed)
+                .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
+                // Before the document is read: strangers are not listened to for long.
+                .layer(middleware::from_fn(only_known)),
+        )
         .route("/config/revisions/{revision}", get(pages::config::past))
         .route("/config/revisions/{revision}/roll-back", post(pages::config::roll_back))
         .route("/history", get(pages::history::show))
@@ -89,9 +112,9 @@ pub fn router() -> Router {
         .route("/sign-in", get(pages::sign_in::show).post(pages::sign_in::sign_in))
         .route("/sign-out", post(pages::sign_in::sign_out))
         .fallback(pages::missing)
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
-        .layer(CompressionLayer::new())
-        .layer(middleware::from_fn(guard));
+        .method_not_allowed_fallback(pages::missing)
+        .layer(DefaultBodyLimit::max(FORM_BYTES))
+        .layer(CompressionLayer::new());
     Router::new()
         .route("/assets/{name}", get(assets::get).layer(CompressionLayer::new()))
         .route("/favicon.ico", get(assets::icon))
@@ -99,6 +122,15 @@ pub fn router() -> Router {
             // The ending must be off before routes are looked for.
             tower::ServiceBuilder::new().map_request(take_ending).service(pages),
         )
+        .layer(middleware::from_fn(guard))
+}
+
+/// Lets only those pass who may see something.
+async fn only_known(visit: Visit, request: Request, next: Next) -> Response {
+    match visit.who().await {
+        Ok(_) => next.run(request).await,
+        Err(failure) => page::failed(visit, "/config", failure).await,
+    }
 }
 
 /// `/failures.json` is `/failures` as JSON.
@@ -109,29 +141,38 @@ fn take_ending(mut request: Request) -> Request {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    if let Ok(uri) = target.parse::<Uri>() {
-        *request.uri_mut() = uri;
-        request.extensions_mut().insert(WantsJson);
+    let mut parts = request.uri().clone().into_parts();
+    // The rest stays: with HTTP/2 the name that was asked for is a part of it.
+    if let Ok(target) = target.parse() {
+        parts.path_and_query = Some(target);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+            request.extensions_mut().insert(WantsJson);
+        }
     }
     request
 }
 
 /// Refuses what other sites send, and puts the headers on every answer.
 async fn guard(request: Request, next: Next) -> Response {
-    let (is_tls, refusal) = match request.extensions().get::<Visitor>() {
-        Some(visitor) => (visitor.is_tls, refusal(&request, visitor)),
-        None => (false, Some(Failure::internal("nobody said where this request came from"))),
+    let refusal = match request.extensions().get::<Visitor>() {
+        Some(visitor) => refusal(&request, visitor),
+        None => Some(Failure::internal("nobody said where this request came from")),
     };
     let mut response = match refusal {
         Some(failure) => page::bare(&failure),
-        None => next.run(request).await,
+        // Streams have begun their answer by then, and go on.
+        None => tokio::time::timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| {
+            page::bare(&Failure::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "Too slow",
+                "the request did not come in time",
+            ))
+        }),
     };
     let headers = response.headers_mut();
     for (name, value) in security::HEADERS {
         headers.insert(name, value);
-    }
-    if is_tls {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, security::STRICT_TRANSPORT);
     }
     // What a page tells is of now, and of one visitor.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -170,5 +211,80 @@ fn refusal(request: &Request, visitor: &Visitor) -> Option<Failure> {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         page::bare(&self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn visitor(names: &[&str], is_access_controlled: bool) -> Visitor {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let nobody = tower::service_fn(|_: http::Request<tonic::body::Body>| async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(tonic::body::Body::empty()))
+        });
+        Visitor {
+            backend: Backend::new(nobody),
+            address: None,
+            is_tls: false,
+            is_access_controlled,
+            needs_token: is_access_controlled,
+            options: Arc::new(Options::new("0", names, CancellationToken::new())),
+        }
+    }
+
+    fn request(method: &str, uri: &str, headers: &[(&'static str, &str)]) -> Request {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(axum::body::Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn the_ending_for_json_is_taken_off_and_nothing_else() {
+        for (uri, expected, is_json) in [
+            ("/failures.json?reason=x", "/failures?reason=x", true),
+            ("/index.json", "/", true),
+            ("/.json", "/", true),
+            ("https://h:1/config/edit.json", "https://h:1/config/edit", true),
+            ("/failures", "/failures", false),
+            ("/failures?a=b.json", "/failures?a=b.json", false),
+        ] {
+            let taken = take_ending(request("GET", uri, &[]));
+            assert_eq!(taken.uri().to_string(), expected);
+            assert_eq!(taken.extensions().get::<WantsJson>().is_some(), is_json, "{uri}");
+        }
+    }
+
+    #[test]
+    fn without_access_control_only_own_names_are_answered() {
+        for (uri, host, names, is_access_controlled, answered) in [
+            ("/", "127.0.0.1:1", &[][..], false, true),
+            ("/", "evil.example:1", &[], false, false),
+            ("/", "evil.example:1", &[], true, true),
+            ("/", "ui.example:1", &["ui.example"], false, true),
+            ("/", "UI.example", &["ui.example"], false, true),
+            ("https://evil.example/", "127.0.0.1", &[], false, false),
+            ("https://127.0.0.1/", "", &[], false, true),
+        ] {
+            let visitor = visitor(names, is_access_controlled);
+            let headers = [("host", host)];
+            let headers = if host.is_empty() { &headers[..0] } else { &headers[..] };
+            let refused = refusal(&request("GET", uri, headers), &visitor);
+            assert_eq!(refused.is_none(), answered, "{uri} {host}");
+        }
+    }
+
+    #[test]
+    fn other_sites_may_lead_here_and_send_nothing() {
+        let visitor = visitor(&[], true);
+        let foreign = [("host", "a:1"), ("origin", "http://b:1")];
+        assert!(refusal(&request("GET", "/", &foreign), &visitor).is_none());
+        assert!(refusal(&request("POST", "/failures/retry", &foreign), &visitor).is_some());
+        let own = [("origin", "https://a:1")];
+        assert!(refusal(&request("POST", "https://a:1/failures/retry", &own), &visitor).is_none());
     }
 }

@@ -38,6 +38,25 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// What templates put into pages: as [`harmless`] gives it, and with nothing left that would be markup.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Harmless;
+
+impl askama::filters::Escaper for Harmless {
+    fn write_escaped_str<W: Write>(&self, dest: W, text: &str) -> std::fmt::Result {
+        askama::filters::Html.write_escaped_str(dest, &harmless(text))
+    }
+}
+
+/// Text as it is, with nothing that would be markup: for what visitors edit or send back, and for documents of many lines.
+#[must_use]
+pub fn exact(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 16);
+    // Writing to a string cannot fail.
+    let _ = askama::filters::Escaper::write_escaped_str(&askama::filters::Html, &mut escaped, text);
+    escaped
+}
+
 /// JSON that means the same, with harmful characters as `\u` escapes. Line breaks between elements stay; carriage
 /// returns, which only stand between elements too, go.
 #[must_use]

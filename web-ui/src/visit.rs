@@ -9,10 +9,11 @@ use axum_extra::extract::cookie::{Cookie, SameSite};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 
-use crate::api::Api;
+use crate::api::{Api, Who};
 use crate::failure::Failure;
+use crate::page::own_path;
 use crate::security;
 use crate::server::{Options, Visitor};
 
@@ -51,7 +52,10 @@ pub struct Visit {
     pub address: Option<SocketAddr>,
     /// About this server.
     pub options: Arc<Options>,
+    /// The browser keeps a token.
+    pub has_token: bool,
     shows_token: bool,
+    is_known_stranger: bool,
     pub(crate) cookies: Cookies,
 }
 
@@ -132,6 +136,17 @@ fn cookie_name(name: &str, is_tls: bool) -> String {
 }
 
 impl Visit {
+    /// Who asks. Those who show nothing where something is needed are not asked about.
+    ///
+    /// # Errors
+    /// When nobody may ask with this token.
+    pub async fn who(&self) -> Result<Who, Failure> {
+        if self.is_known_stranger {
+            return Err(Failure::stranger());
+        }
+        self.api.who().await
+    }
+
     /// The token of this visitor.
     #[must_use]
     pub fn token(&self) -> Option<&str> {
@@ -143,6 +158,19 @@ impl Visit {
     pub fn is_own_form(&self, told: &str) -> bool {
         self.shows_token || security::is_form_token(told, &self.cookies.seed, self.token())
     }
+}
+
+/// What to go back to: what was asked for, or for a form the page that it was on.
+fn target(parts: &Parts) -> &str {
+    let asked = match parts.method {
+        Method::GET | Method::HEAD => parts.uri.path_and_query().map(|target| target.as_str()),
+        _ => parts.headers.get(header::REFERER).and_then(|page| {
+            let page = page.to_str().ok()?;
+            let (_, rest) = page.split_once("://")?;
+            rest.find('/').and_then(|at| rest.get(at..))
+        }),
+    };
+    own_path(asked.unwrap_or("/"))
 }
 
 impl FromRequestParts<()> for Visit {
@@ -175,7 +203,9 @@ impl FromRequestParts<()> for Visit {
             api: Api::new(visitor.backend.clone(), token.as_deref()),
             form,
             form_token: security::form_token(&cookies.seed, cookies.token.as_deref()),
-            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            target: target(parts).to_owned(),
+            is_known_stranger: visitor.needs_token && token.is_none(),
+            has_token: cookies.token.is_some(),
             notice,
             address: visitor.address,
             options: visitor.options,

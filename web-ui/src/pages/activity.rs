@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use swift_s3_proto::v1::{Activity, ActivityKind, ListActivityRequest};
 
-use super::{Tone, Word, encoded, safe};
+use super::{Tone, Word, encoded};
 use crate::api::{Api, call};
 use crate::failure::Failure;
 use crate::page;
@@ -90,7 +90,7 @@ async fn load(api: Api, filter: Filter) -> Result<Activities, Failure> {
     };
     Ok(Activities {
         only_people,
-        mapping: safe(&filter.mapping),
+        mapping: filter.mapping.clone(),
         lines: answer.activities.iter().map(|activity| line(activity, now)).collect(),
         next,
     })
@@ -101,12 +101,12 @@ fn line(activity: &Activity, now: Timestamp) -> Line {
         at: units::date(activity.at.as_ref()),
         age: units::age(activity.at.as_ref(), now),
         what: what(activity.kind()),
-        actor: safe(&activity.actor),
+        actor: activity.actor.clone(),
         is_asked_for: activity.is_asked_for,
-        mapping_id: safe(&activity.mapping_id),
-        node_id: safe(&activity.node_id),
+        mapping_id: activity.mapping_id.clone(),
+        node_id: activity.node_id.clone(),
         revision: activity.revision,
-        detail: safe(&activity.detail),
+        detail: activity.detail.clone(),
     }
 }
 

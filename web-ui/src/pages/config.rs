@@ -13,7 +13,7 @@ use swift_s3_proto::v1::{
 
 use super::lines::line_of;
 use super::mappings::pretty;
-use super::{Word, encoded, node_state, safe};
+use super::{Word, encoded, node_state};
 use crate::api::{Api, call};
 use crate::failure::{Failure, Place};
 use crate::page;
@@ -91,8 +91,8 @@ impl OneRevision {
             revision: told.revision,
             applied_at: units::date(told.applied_at.as_ref()),
             age: units::age(told.applied_at.as_ref(), now),
-            author: safe(&told.author),
-            comment: safe(&told.comment),
+            author: told.author.clone(),
+            comment: told.comment.clone(),
             mappings: told.mappings,
             rolled_back_to: told.rolled_back_to,
         }
@@ -136,8 +136,8 @@ impl Difference {
                 ChangeKind::Removed => "removed",
                 ChangeKind::Changed => "changed",
             },
-            path: safe(&change.path),
-            mapping: safe(&change.mapping),
+            path: change.path.clone(),
+            mapping: change.mapping.clone(),
             before: if change.before.is_empty() { String::new() } else { pretty(&change.before) },
             after: if change.after.is_empty() { String::new() } else { pretty(&change.after) },
         }
@@ -151,6 +151,8 @@ pub struct Draft {
     pub document: String,
     /// The revision that it is to replace.
     pub expected_revision: i64,
+    /// The revision in force now, which the next check is against.
+    pub in_force: i64,
     /// Why it would be refused.
     pub problems: Vec<Spot>,
     /// What works but deserves a look.
@@ -229,13 +231,13 @@ async fn load(api: Api, from: From) -> Result<Config, Failure> {
                 .iter()
                 .take(LATE)
                 .map(|node| Late {
-                    node_id: safe(&node.node_id),
+                    node_id: node.node_id.clone(),
                     state: node_state(node.state()),
                     revision: node.revision,
                     problems: node
                         .problems
                         .iter()
-                        .map(|problem| Place { path: safe(&problem.path), problem: super::problem(problem) })
+                        .map(|problem| Place { path: problem.path.clone(), problem: super::problem(problem) })
                         .collect(),
                 })
                 .collect(),
@@ -317,7 +319,7 @@ async fn load_draft(api: Api) -> Result<Draft, Failure> {
             }
             Err(failure) => return Err(failure),
         };
-    Ok(Draft { document, expected_revision, ..Draft::default() })
+    Ok(Draft { document, expected_revision, in_force: expected_revision, ..Draft::default() })
 }
 
 /// What was typed.
@@ -369,7 +371,7 @@ async fn check(api: &Api, typed: Typed) -> Result<Draft, Failure> {
         problems
             .iter()
             .map(|problem| Spot {
-                path: safe(&problem.path),
+                path: problem.path.clone(),
                 line: line_of(&typed.document, &problem.path),
                 problem: super::problem(problem),
             })
@@ -388,6 +390,7 @@ async fn check(api: &Api, typed: Typed) -> Result<Draft, Failure> {
         changes: answer.changes.iter().map(Difference::new).collect(),
         mappings: answer.mappings,
         expected_revision: typed.expected_revision,
+        in_force,
         comment: typed.comment,
         document: typed.document,
         conflict,
@@ -416,7 +419,7 @@ async fn apply(visit: Visit, typed: Typed) -> Response {
             match check(&visit.api, typed).await {
                 Ok(mut draft) => {
                     if draft.problems.is_empty() && draft.conflict.is_empty() {
-                        draft.conflict = safe(&failure.message);
+                        draft.conflict = failure.message.clone();
                     }
                     page::show_again(visit, "/config", status, draft).await
                 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use swift_s3_proto::v1::{ContainerOrder, ContainerStatus, ListContainersRequest};
 
-use super::{Behind, encoded, safe};
+use super::{Behind, encoded};
 use crate::api::{Api, call};
 use crate::failure::Failure;
 use crate::page;
@@ -84,21 +84,21 @@ impl Container {
     pub fn new(status: &ContainerStatus) -> Self {
         let held = status.deletes_held_at.as_ref();
         Self {
-            mapping_id: safe(&status.mapping_id),
-            account: safe(&status.account),
-            container: safe(&status.container),
+            mapping_id: status.mapping_id.clone(),
+            account: status.account.clone(),
+            container: status.container.clone(),
             failures_path: format!(
                 "/failures?account={}&container={}",
                 encoded(&status.account),
                 encoded(&status.container)
             ),
             behind: Behind::new(status.lag.as_ref(), status.is_complete),
-            nodes: status.node_ids.iter().map(|node| safe(node)).collect(),
+            nodes: status.node_ids.clone(),
             failures: status.failures,
             deletes_held: held.map_or_else(String::new, |at| {
-                safe(&format!("since {}: {}", units::date(Some(at)), status.deletes_held_because))
+                format!("since {}: {}", units::date(Some(at)), status.deletes_held_because)
             }),
-            trouble: safe(&status.trouble),
+            trouble: status.trouble.clone(),
         }
     }
 }
@@ -140,9 +140,9 @@ async fn load(api: Api, filter: Filter) -> Result<Containers, Failure> {
         containers: answer.containers.iter().map(Container::new).collect(),
         next,
         first: if filter.after.is_empty() { String::new() } else { first },
-        search: safe(&filter.search),
-        account: safe(&filter.account),
-        mapping: safe(&filter.mapping),
+        search: filter.search.clone(),
+        account: filter.account.clone(),
+        mapping: filter.mapping.clone(),
         only_behind,
         by_lag,
     })

@@ -1,15 +1,18 @@
 //! Changes that could not be carried, why, and trying them again.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use axum::extract::{Form, Query};
 use axum::response::Response;
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use swift_s3_proto::v1::{
     CountFailuresRequest, FailureStatus, ListFailuresRequest, RetryFailuresRequest, RetryFailuresResponse,
 };
 
+use super::encoded;
 use super::overview::Reason;
-use super::{encoded, safe};
 use crate::api::{Api, call};
 use crate::failure::Failure;
 use crate::page;
@@ -18,6 +21,8 @@ use crate::visit::Visit;
 
 /// Failures on a page.
 const PAGE: u32 = 100;
+/// Characters of a message in the list.
+const SHOWN: usize = 400;
 
 /// Which failures. Empty fields match everything.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -112,9 +117,12 @@ pub struct OneFailure {
     pub attempts: u32,
     /// When it is tried next, in words.
     pub next_try: String,
-    /// Names as they are, for the form.
+    /// Names the line on the page.
     #[serde(skip)]
-    raw: (String, String, String),
+    anchor: String,
+    /// The message, cut so that a page stays small; the object's own page has all of it.
+    #[serde(skip)]
+    shown_message: String,
 }
 
 /// `GET /failures`
@@ -153,41 +161,55 @@ async fn load(api: Api, filter: Filter) -> Result<Failures, Failure> {
         reasons: counted
             .reasons
             .iter()
-            .map(|count| Reason { reason: safe(&count.reason), rows: count.rows })
+            .map(|count| Reason { reason: count.reason.clone(), rows: count.rows })
             .collect(),
         failures: listed.failures.iter().map(|failure| shown(failure, now)).collect(),
         total: listed.total,
         next,
         first: if filter.after.is_empty() { String::new() } else { first },
         can_retry_all: filter.prefix.is_empty() && filter.node.is_empty(),
-        mapping: safe(&filter.mapping),
-        account: safe(&filter.account),
-        container: safe(&filter.container),
-        prefix: safe(&filter.prefix),
-        reason: safe(&filter.reason),
-        node: safe(&filter.node),
+        mapping: filter.mapping.clone(),
+        account: filter.account.clone(),
+        container: filter.container.clone(),
+        prefix: filter.prefix.clone(),
+        reason: filter.reason.clone(),
+        node: filter.node.clone(),
     })
 }
 
 fn shown(failure: &FailureStatus, now: Timestamp) -> OneFailure {
     let row = failure.row.clone().unwrap_or_default();
     OneFailure {
-        account: safe(&failure.account),
-        container: safe(&failure.container),
-        object: safe(&row.object),
+        account: failure.account.clone(),
+        container: failure.container.clone(),
+        object: row.object.clone(),
         path: super::object::path(&failure.account, &failure.container, &row.object),
-        mapping_id: safe(&failure.mapping_id),
-        node_id: safe(&failure.node_id),
+        mapping_id: failure.mapping_id.clone(),
+        node_id: failure.node_id.clone(),
         is_delete: row.deleted,
-        reason: safe(&row.reason),
-        message: safe(&row.message),
+        reason: row.reason.clone(),
+        message: row.message.clone(),
         attempts: row.attempts,
         next_try: units::until(row.next_try, now),
-        raw: (failure.account.clone(), failure.container.clone(), row.object),
+        anchor: anchor(&[
+            &failure.mapping_id,
+            &failure.node_id,
+            &failure.account,
+            &failure.container,
+            &row.object,
+        ]),
+        shown_message: row.message.chars().take(SHOWN).collect(),
     }
 }
 
-/// What to try again. Empty fields match everything.
+/// A name for a line that no other line has.
+fn anchor(names: &[&str]) -> String {
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    format!("failure-{:016x}", hasher.finish())
+}
+
+/// What to try again. Empty fields match everything. Names are percent-encoded, since browsers change line breaks on the way.
 #[derive(Debug, Deserialize)]
 pub struct Again {
     #[serde(default)]
@@ -212,7 +234,14 @@ pub async fn retry(visit: Visit, Form(again): Form<Again>) -> Response {
         return page::failed(visit, "/failures", Failure::forged()).await;
     }
     let Again { mapping, account, container, object, reason, back, .. } = again;
-    let request = RetryFailuresRequest { mapping_id: mapping, account, container, object, reason };
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let request = RetryFailuresRequest {
+        mapping_id: decoded(&mapping),
+        account: decoded(&account),
+        container: decoded(&container),
+        object: decoded(&object),
+        reason: decoded(&reason),
+    };
     match call(visit.api.status().retry_failures(request)).await {
         Ok(answer) => {
             let back = if back.is_empty() { "/failures" } else { back.as_str() };

@@ -5,7 +5,6 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use swift_s3_proto::v1::{GetHistoryRequest, GetHistoryResponse, Sample};
 
-use super::safe;
 use crate::api::{Api, call};
 use crate::failure::Failure;
 use crate::page;
@@ -45,8 +44,8 @@ pub struct History {
     pub at: Vec<i64>,
     /// Seconds behind; null: nothing was known.
     pub lag: Vec<Option<f64>>,
-    /// Rows that were due and not done.
-    pub rows: Vec<u64>,
+    /// Rows that were due and not done; null: nothing was known.
+    pub rows: Vec<Option<u64>>,
     /// Objects carried per second.
     pub rows_per_second: Vec<f64>,
     /// Bytes sent per second.
@@ -85,15 +84,15 @@ async fn load(api: Api, asked: Asked) -> Result<History, Failure> {
         charts: charts(
             &asked.mapping,
             seconds,
-            &told,
+            Some(&told),
             &["lag", "rows", "rows_per_second", "bytes_per_second", "failures"],
         ),
-        mapping: safe(&asked.mapping),
+        mapping: asked.mapping.clone(),
         seconds,
         step_seconds: told.step_seconds,
         at: samples.iter().map(second).collect(),
         lag: samples.iter().map(|sample| sample.lag_seconds).collect(),
-        rows: samples.iter().map(|sample| sample.rows).collect(),
+        rows: samples.iter().map(|sample| sample.lag_seconds.map(|_| sample.rows)).collect(),
         rows_per_second: samples.iter().map(|sample| sample.rows_per_second).collect(),
         bytes_per_second: samples.iter().map(|sample| sample.bytes_per_second).collect(),
         failures: samples.iter().map(|sample| sample.failures).collect(),
@@ -108,12 +107,17 @@ pub async fn past(api: &Api, mapping_id: &str, seconds: u32) -> Result<GetHistor
     call(api.status().get_history(GetHistoryRequest { mapping_id: mapping_id.to_owned(), seconds })).await
 }
 
+/// Samples of the last day, if they are wanted and can be told.
+pub async fn past_if(is_wanted: bool, api: &Api, mapping_id: &str) -> Option<GetHistoryResponse> {
+    if is_wanted { past(api, mapping_id, DAY).await.ok() } else { None }
+}
+
 /// Drawings of these series.
 #[must_use]
 pub fn charts(
     mapping_id: &str,
     seconds: u32,
-    told: &GetHistoryResponse,
+    told: Option<&GetHistoryResponse>,
     series: &[&'static str],
 ) -> Vec<Chart> {
     let source = format!("/history.json?mapping={}&seconds={seconds}", super::encoded(mapping_id));
@@ -128,7 +132,8 @@ fn second(sample: &Sample) -> i64 {
 fn value(sample: &Sample, series: &str) -> Option<f64> {
     match series {
         "lag" => sample.lag_seconds,
-        "rows" => Some(sample.rows as f64),
+        // Nothing being known is not nothing to do.
+        "rows" => sample.lag_seconds.map(|_| sample.rows as f64),
         "rows_per_second" => Some(sample.rows_per_second),
         "bytes_per_second" => Some(sample.bytes_per_second),
         _ => Some(sample.failures as f64),
@@ -144,7 +149,7 @@ fn words(series: &str, value: f64) -> String {
     }
 }
 
-fn chart(series: &'static str, source: String, told: &GetHistoryResponse, seconds: u32) -> Chart {
+fn chart(series: &'static str, source: String, told: Option<&GetHistoryResponse>, seconds: u32) -> Chart {
     let title = match series {
         "lag" => "Behind",
         "rows" => "Objects to go",
@@ -152,19 +157,22 @@ fn chart(series: &'static str, source: String, told: &GetHistoryResponse, second
         "bytes_per_second" => "Bytes sent",
         _ => "Failures",
     };
+    let samples = told.map_or(&[][..], |told| &told.samples);
     let points: Vec<(i64, Option<f64>)> =
-        told.samples.iter().map(|sample| (second(sample), value(sample, series))).collect();
+        samples.iter().map(|sample| (second(sample), value(sample, series))).collect();
     let known = points.iter().filter_map(|(_, value)| *value);
     let most = known.fold(0.0, f64::max);
     let summary = match points.last() {
-        None => "No samples yet; the first comes within a minute.".to_owned(),
+        None if told.is_none() => "cannot be told now".to_owned(),
+        None => "no samples (the first comes within a minute; they are kept of the first 1,000 mappings)"
+            .to_owned(),
         Some((_, now)) => format!(
             "now {}, at most {}",
             now.map_or_else(|| units::UNKNOWN.to_owned(), |now| words(series, now)),
             words(series, most)
         ),
     };
-    let path = draw(&points, i64::from(told.step_seconds), i64::from(seconds), most);
+    let path = draw(&points, told.map_or(60, |told| i64::from(told.step_seconds)), i64::from(seconds), most);
     Chart { series, title, source, path, summary }
 }
 
@@ -210,7 +218,8 @@ pub struct CatchUp {
 /// `None`: nothing is to do, or it is the most that there was.
 #[must_use]
 pub fn catch_up(samples: &[Sample], rows: u64) -> Option<CatchUp> {
-    let since = samples.iter().rev().take_while(|sample| sample.rows > 0);
+    let known = samples.iter().rev().filter(|sample| sample.lag_seconds.is_some());
+    let since = known.take_while(|sample| sample.rows > 0);
     let peak = since.map(|sample| sample.rows).max().unwrap_or(0);
     let done = peak.checked_sub(rows).filter(|done| *done > 0 && rows > 0)?;
     Some(CatchUp { peak, done, percent: done.saturating_mul(100).checked_div(peak).unwrap_or(0) })
@@ -226,7 +235,7 @@ mod tests {
     use super::*;
 
     fn samples(rows: &[u64]) -> Vec<Sample> {
-        rows.iter().map(|rows| Sample { rows: *rows, ..Sample::default() }).collect()
+        rows.iter().map(|rows| Sample { rows: *rows, lag_seconds: Some(1.0), ..Sample::default() }).collect()
     }
 
     #[test]

@@ -12,12 +12,12 @@ use swift_s3_proto::v1::{
 use super::containers::Container;
 use super::history::{self, CatchUp, Chart};
 use super::overview::Reason;
-use super::{Behind, Word, encoded, mapping_notes, safe};
+use super::{Behind, Word, encoded, mapping_notes};
 use crate::api::{Api, call};
 use crate::failure::Failure;
 use crate::page;
 use crate::units;
-use crate::visit::Visit;
+use crate::visit::{self, Visit};
 
 /// Mappings on a page.
 const PAGE: usize = 100;
@@ -195,7 +195,7 @@ fn listed(mut mappings: Vec<MappingStatus>, filter: Filter) -> Mappings {
         page: number,
         previous: if number > 1 { address(number - 1) } else { String::new() },
         next: if number < last { address(number + 1) } else { String::new() },
-        search: safe(&filter.search),
+        search: filter.search.clone(),
         sort: filter.sort,
     }
 }
@@ -207,10 +207,10 @@ fn shown(mapping: &MappingStatus) -> Mapping {
         units::byte_rate(mapping.bytes_per_second)
     );
     Mapping {
-        mapping_id: safe(&mapping.mapping_id),
+        mapping_id: mapping.mapping_id.clone(),
         path: format!("/mappings/{}", encoded(&mapping.mapping_id)),
-        name: safe(&format!("{}/{}", mapping.account, mapping.container)),
-        remote: safe(&mapping.remote),
+        name: format!("{}/{}", mapping.account, mapping.container),
+        remote: mapping.remote.clone(),
         is_archive: !mapping.retain_local,
         is_paused: mapping.is_paused,
         behind: Behind::new(mapping.lag.as_ref(), mapping.is_complete),
@@ -234,7 +234,7 @@ fn shown(mapping: &MappingStatus) -> Mapping {
 fn usage(told: &MappingUsage) -> Usage {
     let counts = told.usage.unwrap_or_default();
     Usage {
-        month: safe(&told.month),
+        month: told.month.clone(),
         writes: counts.writes,
         lists: counts.lists,
         reads: counts.reads,
@@ -248,7 +248,7 @@ fn usage(told: &MappingUsage) -> Usage {
         ),
         cost: match told.cost {
             Some(cost) => {
-                safe(&format!("{cost:.2} {} by the prices of {}", told.currency, told.prices_as_of))
+                format!("{cost:.2} {} by the prices of {}", told.currency, told.prices_as_of)
             }
             None => "no price is known for this remote".to_owned(),
         },
@@ -257,10 +257,11 @@ fn usage(told: &MappingUsage) -> Usage {
 
 /// `GET /mappings/{id}`
 pub async fn show(visit: Visit, Path(id): Path<String>) -> Response {
-    page::show(visit, "/mappings", Box::new(move |api| Box::pin(load_one(api, id.clone())))).await
+    let has_charts = visit.form == visit::Form::Html;
+    page::show(visit, "/mappings", Box::new(move |api| Box::pin(load_one(api, id.clone(), has_charts)))).await
 }
 
-async fn load_one(api: Api, id: String) -> Result<OneMapping, Failure> {
+async fn load_one(api: Api, id: String, has_charts: bool) -> Result<OneMapping, Failure> {
     let told = call(api.status().describe_mapping(DescribeMappingRequest { mapping: id })).await?;
     let request = ListContainersRequest {
         page_size: CONTAINERS,
@@ -271,32 +272,37 @@ async fn load_one(api: Api, id: String) -> Result<OneMapping, Failure> {
     };
     let mapping_id = request.mapping_id.clone();
     let mut client = api.status();
-    let (listed, past) =
-        tokio::join!(call(client.list_containers(request)), history::past(&api, &mapping_id, history::DAY));
-    // Beyond the first 1,000 mappings nothing is kept.
-    let (containers, past) = (listed?.containers, past.unwrap_or_default());
+    let rows = told.status.as_ref().and_then(|status| status.lag.as_ref()).map_or(0, |lag| lag.rows);
+    let (listed, past) = tokio::join!(
+        call(client.list_containers(request)),
+        history::past_if(has_charts || rows > 0, &api, &mapping_id)
+    );
+    let containers = listed?.containers;
     let now = Timestamp::now();
     let DescribeMappingResponse { status, policy, document, path, failure_reasons } = told;
     let status = status.unwrap_or_default();
     let troubles = status.troubles.iter().flat_map(|trouble| {
         let said = [("refused", &trouble.refused), ("the remote is left alone", &trouble.remote_trouble)];
-        said.into_iter().filter(|(_, why)| !why.is_empty()).map(|(what, why)| Trouble {
-            node_id: safe(&trouble.node_id),
-            text: safe(&format!("{what}: {why}")),
-        })
+        said.into_iter()
+            .filter(|(_, why)| !why.is_empty())
+            .map(|(what, why)| Trouble { node_id: trouble.node_id.clone(), text: format!("{what}: {why}") })
     });
-    let rows = status.lag.as_ref().map_or(0, |lag| lag.rows);
     Ok(OneMapping {
-        catch_up: history::catch_up(&past.samples, rows),
-        charts: history::charts(&mapping_id, history::DAY, &past, &["lag", "rows", "rows_per_second"]),
+        catch_up: past.as_ref().and_then(|past| history::catch_up(&past.samples, rows)),
+        charts: history::charts(
+            &mapping_id,
+            history::DAY,
+            past.as_ref(),
+            &["lag", "rows", "rows_per_second"],
+        ),
         mapping: shown(&status),
-        policy: policy.iter().map(|sentence| safe(sentence)).collect(),
+        policy,
         document: pretty(&document),
-        place: safe(&path),
+        place: path,
         troubles: troubles.collect(),
         reasons: failure_reasons
             .iter()
-            .map(|count| Reason { reason: safe(&count.reason), rows: count.rows })
+            .map(|count| Reason { reason: count.reason.clone(), rows: count.rows })
             .collect(),
         containers: containers.iter().map(Container::new).collect(),
         as_of: now.round(jiff::Unit::Second).unwrap_or(now).to_string(),

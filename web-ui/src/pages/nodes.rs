@@ -9,7 +9,7 @@ use swift_s3_proto::v1::{
     CursorStatus, ForgetNodeRequest, ListCursorsRequest, ListNodesRequest, NodeState, NodeStatus, Role,
 };
 
-use super::{Behind, Word, coordination_mode, encoded, node_state, safe};
+use super::{Behind, Word, coordination_mode, encoded, node_state};
 use crate::api::{Api, call};
 use crate::failure::{Failure, Place};
 use crate::page;
@@ -216,11 +216,11 @@ fn reported(cursor: &CursorStatus, now: Timestamp) -> Cursor {
     let mut lanes: Vec<String> = cursor.cursors.iter().map(|(lane, row)| format!("{lane} {row}")).collect();
     lanes.sort();
     Cursor {
-        account: safe(&cursor.account),
-        container: safe(&cursor.container),
-        mapping_id: safe(&cursor.mapping_id),
-        database_id: safe(cursor.key.as_ref().map_or("", |key| &key.database_id)),
-        cursors: safe(&lanes.join(", ")),
+        account: cursor.account.clone(),
+        container: cursor.container.clone(),
+        mapping_id: cursor.mapping_id.clone(),
+        database_id: cursor.key.as_ref().map_or_else(String::new, |key| key.database_id.clone()),
+        cursors: lanes.join(", "),
         failures: cursor.failures,
         reported: format!("{} ago", units::age(cursor.updated_at.as_ref(), now)),
     }
@@ -244,7 +244,7 @@ async fn find(api: &Api, id: &str) -> Result<Node, Failure> {
 
 fn shown(node: &NodeStatus, now: Timestamp) -> Node {
     Node {
-        node_id: safe(&node.node_id),
+        node_id: node.node_id.clone(),
         path: format!("/nodes/{}", encoded(&node.node_id)),
         role: match node.role() {
             Role::Unspecified => units::UNKNOWN,
@@ -252,10 +252,10 @@ fn shown(node: &NodeStatus, now: Timestamp) -> Node {
             Role::Shunt => "shunt",
         },
         state: node_state(node.state()),
-        version: safe(&node.version),
+        version: node.version.clone(),
         revision: node.revision,
-        host: safe(&node.host),
-        addresses: node.addresses.iter().map(|address| safe(address)).collect(),
+        host: node.host.clone(),
+        addresses: node.addresses.clone(),
         connected_at: units::date(node.connected_at.as_ref()),
         seen: match &node.last_seen_at {
             None => "never".to_owned(),
@@ -267,16 +267,16 @@ fn shown(node: &NodeStatus, now: Timestamp) -> Node {
             mode: coordination_mode(told.mode()),
             shares: told.shares,
             shares_taken: told.shares_taken,
-            trouble: safe(&told.trouble),
+            trouble: told.trouble.clone(),
         }),
         containers: node.containers,
         behind: Behind::new(node.lag.as_ref(), true),
         problems: node
             .problems
             .iter()
-            .map(|problem| Place { path: safe(&problem.path), problem: super::problem(problem) })
+            .map(|problem| Place { path: problem.path.clone(), problem: super::problem(problem) })
             .collect(),
-        capabilities: node.capabilities.iter().map(|word| safe(word)).collect(),
+        capabilities: node.capabilities.clone(),
         load: node.load.as_ref().map(|load| Load {
             processor: processor(load.cpu_seconds, load.uptime_seconds),
             memory: units::bytes(load.memory_bytes),

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use swift_s3_proto::v1::{ExplainObjectRequest, ObjectFindings, ObjectState};
 
-use super::{Tone, Word, encoded, safe};
+use super::{Tone, Word, encoded};
 use crate::api::{Api, call};
 use crate::failure::Failure;
 use crate::page;
 use crate::units;
 use crate::visit::Visit;
 
-/// Which object. `path` is `account/container/object` in one.
+/// Which object.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Asked {
     #[serde(default)]
@@ -54,9 +54,6 @@ pub struct Object {
     pub mapping_ids: Vec<String>,
     /// It is set aside, and can be tried again now.
     pub can_retry: bool,
-    /// Names as they are, for forms.
-    #[serde(skip)]
-    raw: Asked,
 }
 
 /// What one node knows.
@@ -91,10 +88,9 @@ pub async fn show(visit: Visit, Query(asked): Query<Asked>) -> Response {
 
 async fn load(api: Api, asked: Asked) -> Result<Object, Failure> {
     let mut object = Object {
-        account: safe(&asked.account),
-        container: safe(&asked.container),
-        object: safe(&asked.object),
-        raw: asked.clone(),
+        account: asked.account.clone(),
+        container: asked.container.clone(),
+        object: asked.object.clone(),
         ..Object::default()
     };
     let Asked { account, container, object: name } = asked;
@@ -104,11 +100,11 @@ async fn load(api: Api, asked: Asked) -> Result<Object, Failure> {
     let request = ExplainObjectRequest { account, container, object: name };
     let answer = call(api.status().explain_object(request)).await?;
     let now = Timestamp::now();
-    object.verdict = safe(&answer.verdict);
+    object.verdict = answer.verdict.clone();
     object.can_retry = answer.findings.iter().any(|finding| finding.parked.is_some());
     object.findings = answer.findings.iter().map(|finding| shown(finding, now)).collect();
-    object.silent_nodes = answer.silent_nodes.iter().map(|node| safe(node)).collect();
-    object.mapping_ids = answer.mapping_ids.iter().map(|id| safe(id)).collect();
+    object.silent_nodes = answer.silent_nodes;
+    object.mapping_ids = answer.mapping_ids;
     Ok(object)
 }
 
@@ -131,35 +127,35 @@ fn state(state: ObjectState) -> Word {
 fn shown(finding: &ObjectFindings, now: Timestamp) -> Finding {
     let row = finding.row.as_ref();
     Finding {
-        node_id: safe(&finding.node_id),
-        mapping_id: safe(&finding.mapping_id),
+        node_id: finding.node_id.clone(),
+        mapping_id: finding.mapping_id.clone(),
         state: state(finding.state()),
-        explanation: safe(&finding.explanation),
+        explanation: finding.explanation.clone(),
         is_owner: finding.is_owner,
         row: row.map_or_else(String::new, |row| {
             let what = if row.deleted { "delete".to_owned() } else { units::bytes(row.size) };
-            safe(&format!("{what}, timestamp {}, ETag {}, {}", row.timestamp, row.etag, row.content_type))
+            format!("{what}, timestamp {}, ETag {}, {}", row.timestamp, row.etag, row.content_type)
         }),
         cursor: row.map_or_else(String::new, |row| format!("cursor {} of row {}", finding.cursor, row.rowid)),
         failure: finding.parked.as_ref().map_or_else(String::new, |parked| {
-            safe(&format!(
+            format!(
                 "{}: {} ({}, next try {})",
                 parked.reason,
                 parked.message,
                 units::count(parked.attempts.into(), "attempt"),
                 units::until(parked.next_try, now)
-            ))
+            )
         }),
-        remote_key: safe(&finding.remote_key),
+        remote_key: finding.remote_key.clone(),
         remote: match &finding.remote {
             None if finding.remote_trouble.is_empty() => "not asked".to_owned(),
-            None => safe(&format!("could not be asked: {}", finding.remote_trouble)),
-            Some(remote) if remote.exists => safe(&format!(
+            None => format!("could not be asked: {}", finding.remote_trouble),
+            Some(remote) if remote.exists => format!(
                 "{}, ETag {}, stored {}",
                 units::bytes(remote.size),
                 remote.etag,
                 units::date(remote.last_modified.as_ref())
-            )),
+            ),
             Some(_) => "no such key".to_owned(),
         },
     }

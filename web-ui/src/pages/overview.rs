@@ -8,17 +8,20 @@ use swift_s3_proto::v1::{
 };
 
 use super::history::{self, Chart};
-use super::{Behind, Tone, Word, node_state, safe};
+use super::{Behind, Tone, Word, node_state};
 use crate::api::{Api, call};
 use crate::failure::Failure;
 use crate::page;
 use crate::units;
-use crate::visit::Visit;
+use crate::visit::{Form, Visit};
 
 /// Mappings in the list of those furthest behind.
 const WORST: usize = 20;
 /// Nodes in the list of those that are not well.
 const LATE: usize = 20;
+
+/// Further behind than this deserves a look, in seconds. Amazon's own replication promises 15 minutes.
+const LATE_SECONDS: f64 = 900.0;
 
 /// What the page shows.
 #[derive(Debug, Serialize)]
@@ -124,10 +127,11 @@ pub struct LateNode {
 
 /// `GET /`
 pub async fn show(visit: Visit) -> Response {
-    page::show(visit, "/", Box::new(|api| Box::pin(load(api)))).await
+    let has_charts = visit.form == Form::Html;
+    page::show(visit, "/", Box::new(move |api| Box::pin(load(api, has_charts)))).await
 }
 
-async fn load(api: Api) -> Result<Overview, Failure> {
+async fn load(api: Api, has_charts: bool) -> Result<Overview, Failure> {
     let late = |state: NodeState| {
         let mut client = api.status();
         let page_size = u32::try_from(LATE).unwrap_or(u32::MAX);
@@ -141,15 +145,13 @@ async fn load(api: Api) -> Result<Overview, Failure> {
         late(NodeState::NotSeen),
         late(NodeState::Rejected),
         late(NodeState::Stale),
-        history::past(&api, "", history::DAY)
+        history::past_if(has_charts, &api, "")
     );
     let nodes = [gone?, refusing?, stale?].concat();
     let mut shown = overview(&status?, &mappings?, &nodes, Timestamp::now());
     // The page is worth showing without its past.
-    shown.charts = past.map_or_else(
-        |_| Vec::new(),
-        |past| history::charts("", history::DAY, &past, &["lag", "rows_per_second", "bytes_per_second"]),
-    );
+    shown.charts =
+        history::charts("", history::DAY, past.as_ref(), &["lag", "rows_per_second", "bytes_per_second"]);
     Ok(shown)
 }
 
@@ -166,7 +168,7 @@ fn overview(
     Overview {
         as_of: now.round(jiff::Unit::Second).unwrap_or(now).to_string(),
         health: health(status, rows_per_second),
-        alerts: status.alerts.iter().map(|alert| safe(alert)).collect(),
+        alerts: status.alerts.clone(),
         behind: Behind::new(status.lag.as_ref(), status.is_complete),
         rows_per_second,
         bytes_per_second,
@@ -179,7 +181,7 @@ fn overview(
         reasons: status
             .failure_reasons
             .iter()
-            .map(|count| Reason { reason: safe(&count.reason), rows: count.rows })
+            .map(|count| Reason { reason: count.reason.clone(), rows: count.rows })
             .collect(),
         worst,
         worst_left_out,
@@ -197,7 +199,7 @@ fn overview(
 
 fn late_node(node: &NodeStatus, now: Timestamp) -> LateNode {
     LateNode {
-        node_id: safe(&node.node_id),
+        node_id: node.node_id.clone(),
         state: node_state(node.state()),
         seen: match &node.last_seen_at {
             None => "never".to_owned(),
@@ -255,7 +257,7 @@ fn health(status: &ClusterStatus, rows_per_second: f64) -> Health {
             units::seconds(lag.seconds),
             units::bytes(lag.bytes)
         );
-        let is_moving = rows_per_second > 0.0 && status.is_complete;
+        let is_moving = rows_per_second > 0.0 && status.is_complete && status.mappings_paused == 0;
         #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
         let rest = lag.rows as f64 / rows_per_second.max(f64::MIN_POSITIVE);
         if is_moving {
@@ -267,17 +269,19 @@ fn health(status: &ClusterStatus, rows_per_second: f64) -> Health {
     if let Some(first) = status.alerts.first() {
         let others = status.alerts.len().saturating_sub(1);
         let more = if others == 0 { String::new() } else { format!(" (and {others} more)") };
-        return say(
-            Tone::Bad,
-            format!("{progress}. Needs a person: {}{more}.", safe(first).trim_end_matches('.')),
-        );
+        return say(Tone::Bad, format!("{progress}. Needs a person: {}{more}.", first.trim_end_matches('.')));
     }
     if status.failures > 0 {
         let failures = units::count(status.failures, "change");
         return say(Tone::Odd, format!("{progress}; {failures} failed and will be tried again."));
     }
-    let tone = if status.is_complete { Tone::Good } else { Tone::Odd };
-    say(tone, format!("{progress}."))
+    let is_late = lag.seconds > LATE_SECONDS || status.mappings_paused > 0;
+    let tone = if status.is_complete && !is_late { Tone::Good } else { Tone::Odd };
+    match status.mappings_paused {
+        0 => say(tone, format!("{progress}.")),
+        1 => say(tone, format!("{progress}; 1 mapping is paused.")),
+        paused => say(tone, format!("{progress}; {paused} mappings are paused.")),
+    }
 }
 
 /// Those furthest behind, unknown ones first, and how many more there are.
@@ -303,9 +307,9 @@ fn bar(mapping: &MappingStatus, longest: f64) -> Bar {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates; 0 to 100")]
     let percent = if longest > 0.0 { (seconds / longest * 100.0).clamp(0.0, 100.0).round() as u8 } else { 0 };
     Bar {
-        mapping_id: safe(&mapping.mapping_id),
-        name: safe(&format!("{}/{}", mapping.account, mapping.container)),
-        remote: safe(&mapping.remote),
+        mapping_id: mapping.mapping_id.clone(),
+        name: format!("{}/{}", mapping.account, mapping.container),
+        remote: mapping.remote.clone(),
         behind: Behind::new(mapping.lag.as_ref(), mapping.is_complete),
         percent,
         notes: super::mapping_notes(mapping),
@@ -349,6 +353,18 @@ mod tests {
                 2.0,
                 Tone::Good,
                 "Mirroring is 1m 32s behind, with 10 objects (2.0 KiB) to go, about 5s more at this rate.",
+            ),
+            (
+                ClusterStatus { mappings_paused: 2, ..status(behind, true) },
+                2.0,
+                Tone::Odd,
+                "Mirroring is 1m 32s behind, with 10 objects (2.0 KiB) to go; 2 mappings are paused.",
+            ),
+            (
+                status(Some(Lag { seconds: 901.0, rows: 10, bytes: 2048, ..Lag::default() }), true),
+                0.0,
+                Tone::Odd,
+                "Mirroring is 15m 1s behind, with 10 objects (2.0 KiB) to go.",
             ),
             (
                 status(behind, false),
