@@ -1,6 +1,7 @@
 //! The life of one node's stream. Two halves run side by side: one reads what the node says, one writes what it is told.
 //! The session ends when either does, when the registry ends it, or when the process stops.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use swift_s3_proto::v1::{
     ConfigAnswer, ConfigOutcome, ControlMessage, Heartbeat, Hello, NodeMessage, ProgressAck, ProgressReport,
-    Welcome, control_message, node_message,
+    UsageReport, Welcome, control_message, node_message,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
@@ -301,7 +302,7 @@ impl Session<'_> {
         let instance_id = self.instance_id.to_owned();
         async move {
             let ProgressReport { sequence, feeds, usage, usage_number } = report;
-            let usage = UsageNews { instance_id, number: usage_number, reports: usage };
+            let usage = UsageNews { instance_id, number: usage_number, reports: in_force(&control, usage) };
             let known = feeds.iter().filter_map(|feed| known_feed(&node_id, feed)).collect();
             let saved = control.store.save_report(&node_id, feeds, usage).await;
             let refusal = match &saved {
@@ -387,6 +388,17 @@ impl Session<'_> {
 fn acknowledge(sequence: u64, failure: String) -> ControlMessage {
     let ack = ProgressAck { sequence, failure };
     ControlMessage { message: Some(control_message::Message::ProgressAck(ack)) }
+}
+
+/// What is told of other mappings is shown nowhere, and ids that a node invents must not be kept. Mappings are not known when
+/// this version does not understand the configuration.
+fn in_force(control: &Control, mut usage: Vec<UsageReport>) -> Vec<UsageReport> {
+    let current = control.push.current();
+    if !usage.is_empty() && !current.mappings.is_empty() {
+        let ids: HashSet<&str> = current.mappings.iter().map(|mapping| mapping.id.as_str()).collect();
+        usage.retain(|report| ids.contains(report.mapping_id.as_str()));
+    }
+    usage
 }
 
 fn known_feed(node_id: &str, feed: &swift_s3_proto::v1::FeedProgress) -> Option<KnownFeed> {

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
+use swift_s3_control::store::UsageNews;
+use swift_s3_control::time;
 use swift_s3_proto::v1::*;
 
-use crate::support::{Node, Server, eventually, hello, settings};
+use crate::support::{Node, Server, eventually, hello, progress, settings};
 
 /// A mapping to Amazon, one to a clone, and one whose storage class nobody knows the price of.
 fn document() -> String {
@@ -74,8 +76,39 @@ async fn what_workers_asked_adds_up_once_however_often_it_is_sent() {
     assert_eq!((clone.cost, clone.currency.as_str()), (None, ""), "nobody knows what a clone bills");
     assert_eq!(told[2], None);
 
-    let refused = tell(&mut node, 3, 3, "", 1).await;
-    assert!(refused.contains("usage of a mapping"), "{refused}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn usage_that_makes_no_sense_is_left_out_and_costs_neither_progress_nor_time() {
+    let server = Server::start().await;
+    server.apply(&document(), 0).await.unwrap();
+    let ids = server.mapping_ids();
+    let mut node = server.worker("n").await;
+    let report = |mapping_id: &str| UsageReport {
+        mapping_id: mapping_id.to_owned(),
+        usage: Some(RemoteUsage { writes: 5, ..RemoteUsage::default() }),
+    };
+    let mut odd = vec![report(""), report(&"x".repeat(2_000))];
+    odd.extend((0..100_000).map(|number| report(&format!("invented {number}"))));
+    odd.push(report(&ids[1]));
+    let news = UsageNews { instance_id: "p".to_owned(), number: 1, reports: odd.clone() };
+    // Beside the session, which knows what is in force, the store bounds what it takes.
+    server.control.store.save_report("another", vec![progress("d", "amazon", 5)], news).await.unwrap();
+    let kept = server.control.store.reader().usage(time::month(time::now_ms()));
+    assert_eq!(kept.await.unwrap().len(), 10_000);
+
+    let feeds = vec![progress("e", "amazon", 7)];
+    let told = ProgressReport { sequence: 1, feeds, usage: odd, usage_number: 1 };
+    node.send(node_message::Message::Progress(told)).await;
+    loop {
+        if let control_message::Message::ProgressAck(ack) = node.next().await.unwrap() {
+            assert_eq!(ack.failure, "");
+            break;
+        }
+    }
+    let told = eventually(|| usage(&server), |told| told[1].is_some()).await;
+    assert_eq!((writes(&told[1]), &told[0]), (5, &None));
     server.stop().await;
 }
 
