@@ -2,8 +2,8 @@
 //! hold up nobody, a heartbeat least of all. Changes of the configuration and of switches are written with the change itself,
 //! see [`crate::store`].
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use swift_s3_proto::v1::ActivityKind;
@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use crate::control::Control;
 use crate::feeds::Hold;
 use crate::registry::{Arrival, NodeNews};
-use crate::store::{Line, Repeat};
+use crate::store::{Line, Repeat, StoreError};
 use crate::time;
 
-/// Lines that wait to be written, while the disk is slow or full. The newest are dropped.
+/// Lines of people, and as many of nodes, that wait to be written while the disk is slow or full. The newest are dropped.
 const MAX_WAITING: usize = 5_000;
 /// Lines in one transaction.
 const AT_ONCE: usize = 500;
@@ -23,6 +23,8 @@ const AT_ONCE: usize = 500;
 const LOOK: Duration = Duration::from_secs(1);
 /// What comes together is written together.
 const GATHER: Duration = Duration::from_millis(100);
+/// After failures it is tried again after 1, 2, 4 … seconds, at most so many.
+const LONGEST_PAUSE_SECONDS: u64 = 60;
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// Workers tell takeovers of a day; a clock that is off further says nothing about when.
@@ -31,8 +33,21 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// Lines that wait to be written.
 #[derive(Debug, Default)]
 pub struct Activities {
-    waiting: Mutex<Vec<Line>>,
+    waiting: Mutex<Waiting>,
     news: Notify,
+}
+
+/// What people did has a place of its own: nodes that fail in numbers must not push it out.
+#[derive(Debug, Default)]
+struct Waiting {
+    people: Vec<Line>,
+    nodes: Vec<Line>,
+}
+
+impl Waiting {
+    fn queue(&mut self, is_asked_for: bool) -> &mut Vec<Line> {
+        if is_asked_for { &mut self.people } else { &mut self.nodes }
+    }
 }
 
 impl Activities {
@@ -42,36 +57,74 @@ impl Activities {
         self.news.notify_one();
     }
 
-    fn put(&self, lines: Vec<Line>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MAX_WAITING.saturating_sub(waiting.len());
-        if lines.len() > room {
-            tracing::warn!(
-                lines = lines.len().saturating_sub(room),
-                "too much happens at once; some of it is not written down"
-            );
-        }
-        waiting.extend(lines.into_iter().take(room));
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn put(&self, lines: Vec<Line>) {
+        let mut waiting = self.lock();
+        let mut dropped = 0_usize;
+        for line in lines {
+            let queue = waiting.queue(line.is_asked_for);
+            if queue.len() < MAX_WAITING {
+                queue.push(line.shortened());
+            } else {
+                dropped += 1;
+            }
+        }
+        drop(waiting);
+        if dropped > 0 {
+            tracing::warn!(dropped, "too much happens at once; some of it is not written down");
+        }
+    }
+
+    /// How many more lines of nodes may wait.
+    fn room(&self) -> usize {
+        MAX_WAITING.saturating_sub(self.lock().nodes.len())
+    }
+
+    /// Some lines that wait, those of people first; never of both.
     fn take(&self) -> Vec<Line> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting.len().min(AT_ONCE);
-        waiting.drain(..count).collect()
+        let mut waiting = self.lock();
+        let is_asked_for = !waiting.people.is_empty();
+        let queue = waiting.queue(is_asked_for);
+        let count = queue.len().min(AT_ONCE);
+        queue.drain(..count).collect()
     }
 
     /// Keeps what could not be written, in front of what came meanwhile.
     fn put_back(&self, mut lines: Vec<Line>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.append(&mut waiting);
+        let Some(is_asked_for) = lines.first().map(|line| line.is_asked_for) else { return };
+        let mut waiting = self.lock();
+        let queue = waiting.queue(is_asked_for);
+        lines.append(queue);
         lines.truncate(MAX_WAITING);
-        *waiting = lines;
+        *queue = lines;
+    }
+}
+
+/// When writing is tried again.
+#[derive(Debug, Default)]
+struct Pace {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Pace {
+    fn is_due(&self) -> bool {
+        self.not_before.is_none_or(|at| at <= Instant::now())
+    }
+
+    fn failed(&mut self) {
+        let seconds = 1_u64.checked_shl(self.failures).unwrap_or(u64::MAX).min(LONGEST_PAUSE_SECONDS);
+        self.failures = self.failures.saturating_add(1).min(u64::BITS);
+        self.not_before = Instant::now().checked_add(Duration::from_secs(seconds));
     }
 }
 
 /// Writes lines until the process stops, and then what waits.
 pub(crate) async fn run(control: Arc<Control>) {
-    let mut is_failing = false;
+    let mut pace = Pace::default();
     loop {
         let is_last = tokio::select! {
             () = control.stopping.cancelled() => true,
@@ -85,29 +138,38 @@ pub(crate) async fn run(control: Arc<Control>) {
             control.registry.look_for_losses(control.settings.worker_absence);
         }
         let now_ms = time::now_ms();
-        let mut lines: Vec<Line> =
-            control.registry.take_news().into_iter().map(|news| of_node(news, now_ms)).collect();
-        lines.extend(control.feeds().take_holds().into_iter().map(|hold| of_hold(hold, now_ms)));
+        // What there is no room for waits where it is.
+        let room = control.activities.room();
+        let news = control.registry.take_news(room);
+        let mut lines: Vec<Line> = news.into_iter().map(|news| of_node(news, now_ms)).collect();
+        let holds = control.feeds().take_holds(room.saturating_sub(lines.len()));
+        lines.extend(holds.into_iter().map(|hold| of_hold(hold, now_ms)));
         control.activities.put(lines);
-        write(&control, &mut is_failing).await;
+        if is_last || pace.is_due() {
+            write(&control, &mut pace).await;
+        }
         if is_last {
             return;
         }
     }
 }
 
-async fn write(control: &Control, is_failing: &mut bool) {
+async fn write(control: &Control, pace: &mut Pace) {
     loop {
         let lines = control.activities.take();
         if lines.is_empty() {
             return;
         }
         match control.store.record(lines.clone()).await {
-            Ok(()) => *is_failing = false,
+            Ok(()) => *pace = Pace::default(),
+            Err(error @ StoreError::Refused(_)) => {
+                tracing::warn!(%error, lines = lines.len(), "could not write down what happened; it is left out");
+            }
             Err(error) => {
-                if !std::mem::replace(is_failing, true) {
+                if pace.failures == 0 {
                     tracing::warn!(%error, "could not write down what happened; trying again");
                 }
+                pace.failed();
                 control.activities.put_back(lines);
                 return;
             }
@@ -225,4 +287,57 @@ fn digest(parts: &[&str]) -> String {
         digest.update(format!("{}:{part};", part.len()));
     }
     hex::encode(digest.finalize().get(..16).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(is_asked_for: bool, detail: &str) -> Line {
+        let line = Line::happened(ActivityKind::NodeLost, 0, detail.to_owned());
+        Line { is_asked_for, ..line }
+    }
+
+    #[test]
+    fn what_people_did_is_kept_however_much_nodes_tell() {
+        let activities = Activities::default();
+        activities.put((0..2 * MAX_WAITING).map(|_| line(false, "node")).collect());
+        activities.tell(line(true, "first"));
+        activities.tell(line(true, "second"));
+        assert_eq!(activities.room(), 0);
+        let taken = activities.take();
+        assert!(taken.iter().all(|line| line.is_asked_for) && taken.len() == 2, "{taken:?}");
+        activities.put_back(taken);
+        activities.tell(line(true, "third"));
+        let details: Vec<String> = activities.take().into_iter().map(|line| line.detail).collect();
+        assert_eq!(details, ["first", "second", "third"]);
+        assert!(activities.take().iter().all(|line| !line.is_asked_for));
+        assert_eq!(activities.room(), AT_ONCE);
+    }
+
+    #[test]
+    fn a_line_that_waits_is_no_longer_than_it_will_be_written() {
+        let activities = Activities::default();
+        let long = "ä".repeat(1_000_000);
+        activities.tell(Line { node_id: long.clone(), mapping_id: long.clone(), ..line(false, &long) });
+        for line in activities.take() {
+            for text in [line.node_id, line.mapping_id, line.detail] {
+                assert!((999..=1_000).contains(&text.len()) && text.capacity() < 2_000, "{}", text.len());
+            }
+        }
+    }
+
+    #[test]
+    fn pauses_after_failures_grow_to_a_minute() {
+        let mut pace = Pace::default();
+        assert!(pace.is_due());
+        let mut before = Duration::ZERO;
+        for _ in 0..100 {
+            pace.failed();
+            let pause = pace.not_before.map(|at| at.saturating_duration_since(Instant::now()));
+            assert!(!pace.is_due() && pause >= Some(before.saturating_sub(Duration::from_secs(1))));
+            before = pause.unwrap_or_default();
+        }
+        assert!(before > Duration::from_secs(50) && before <= Duration::from_secs(60));
+    }
 }

@@ -241,10 +241,11 @@ impl Feeds {
         });
     }
 
-    /// Holds that were told since they were taken last; one of each mapping.
+    /// Holds that were told since they were taken last; one of each mapping, at most so many.
     #[must_use]
-    pub fn take_holds(&mut self) -> Vec<Hold> {
-        self.holds.drain().map(|(_, hold)| hold).collect()
+    pub fn take_holds(&mut self, most: usize) -> Vec<Hold> {
+        let ids: Vec<Arc<str>> = self.holds.keys().take(most).cloned().collect();
+        ids.iter().filter_map(|id| self.holds.remove(id)).collect()
     }
 
     /// Forgets a node's feeds.

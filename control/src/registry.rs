@@ -316,10 +316,7 @@ impl Registry {
         });
         let Some(takeovers) = takeovers else { return false };
         if !takeovers.is_empty() {
-            let mut state = self.lock();
-            for takeover in takeovers {
-                state.tell(NodeNews::ChangedHands { node_id: node_id.to_owned(), takeover });
-            }
+            self.tell_takeovers(node_id, takeovers);
         }
         true
     }

@@ -118,9 +118,24 @@ impl Registry {
         }
     }
 
-    /// What happened since it was taken last, the oldest first.
+    /// What happened since it was taken last, the oldest first, at most so much.
     #[must_use]
-    pub fn take_news(&self) -> Vec<NodeNews> {
-        std::mem::take(&mut self.lock().news)
+    pub fn take_news(&self, most: usize) -> Vec<NodeNews> {
+        let mut state = self.lock();
+        let count = state.news.len().min(most);
+        state.news.drain(..count).collect()
+    }
+
+    /// Has takeovers of a node written down. What there is no room for now is taken for new when the node tells it again.
+    pub(super) fn tell_takeovers(&self, node_id: &str, takeovers: Vec<Takeover>) {
+        let mut state = self.lock();
+        let room = MAX_NEWS.saturating_sub(state.news.len());
+        let untold = takeovers.get(room.min(takeovers.len())..).unwrap_or_default();
+        if let Some(told) = state.nodes.get_mut(node_id).and_then(|node| node.coordination.as_mut()) {
+            told.takeovers.retain(|takeover| !untold.contains(takeover));
+        }
+        for takeover in takeovers.into_iter().take(room) {
+            state.tell(NodeNews::ChangedHands { node_id: node_id.to_owned(), takeover });
+        }
     }
 }

@@ -6,6 +6,7 @@ use swift_s3_proto::v1::{Activity, ActivityKind};
 
 use super::StoreError;
 use super::reader::as_limit;
+use super::writer::cut;
 use crate::time;
 
 /// A line to be written.
@@ -76,6 +77,16 @@ impl Line {
             detail,
             repeat: Repeat::Never,
         }
+    }
+
+    /// As short as it will be written: what waits must not hold more than that.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        for text in [&mut self.actor, &mut self.mapping_id, &mut self.node_id, &mut self.detail] {
+            text.truncate(cut(text).len());
+            text.shrink_to_fit();
+        }
+        self
     }
 
     /// Something that somebody asked for.

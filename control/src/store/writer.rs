@@ -21,6 +21,7 @@ mod prune;
 mod usage;
 
 pub use progress::MAX_PARKED_PER_FEED;
+pub(super) use progress::cut;
 
 /// No more jobs are taken into a transaction that has so many feeds, to bound the time until the first is answered.
 const FEEDS_PER_TRANSACTION: usize = 5_000;
@@ -121,7 +122,8 @@ impl Writer {
                     drop(reply.send(set.map_err(StoreError::from)));
                 }
                 Some(Job::Settle { reply }) => drop(reply.send(Ok(()))),
-                _ => {}
+                Some(job) => self.write(vec![job]),
+                None => {}
             }
         }
         self.checkpoint();
@@ -231,9 +233,13 @@ impl Job {
         }
     }
 
-    /// These are not part of a transaction.
+    /// These are not part of a transaction with others. Lines of activity have one of their own: whatever is wrong with them
+    /// must not fail the reports of nodes.
     fn ends_batch(&self) -> bool {
-        matches!(self, Self::Close { .. } | Self::SetMaxPages { .. } | Self::Settle { .. })
+        matches!(
+            self,
+            Self::Close { .. } | Self::SetMaxPages { .. } | Self::Settle { .. } | Self::Record { .. }
+        )
     }
 
     /// Runs in a savepoint of its own; not at all after `failure`.
@@ -314,6 +320,24 @@ fn in_savepoint<T>(
     let value = work(&savepoint)?;
     savepoint.commit()?;
     Ok(value)
+}
+
+/// Does what must not fail what it comes with: a failure of it is undone and told in the log, and the rest goes on. Only a
+/// failure that ended the whole transaction is passed on.
+fn beside(
+    connection: &Connection,
+    what: &'static str,
+    work: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    connection.execute_batch("SAVEPOINT beside")?;
+    match work() {
+        Ok(()) => Ok(connection.execute_batch("RELEASE beside")?),
+        Err(error) if connection.is_autocommit() => Err(error),
+        Err(error) => {
+            tracing::warn!(what, %error, "could not write this down; what it came with is stored without it");
+            Ok(connection.execute_batch("ROLLBACK TO beside; RELEASE beside")?)
+        }
+    }
 }
 
 pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {

@@ -62,6 +62,34 @@ async fn what_people_change_is_told_with_the_change_and_survives_a_restart() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn a_line_that_cannot_be_written_costs_nobody_anything_else() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let server = Server::start_with(Arc::clone(&folder), settings(), None).await;
+    let database = rusqlite::Connection::open(folder.path().join("data/state.db")).unwrap();
+    let forbid = "CREATE TRIGGER no_activity BEFORE INSERT ON activity BEGIN SELECT RAISE(ABORT, 'no'); END";
+    database.execute_batch(forbid).unwrap();
+    server.apply(&document(&["c"]), 0).await.unwrap();
+    let pause = PauseMappingRequest { mapping: server.mapping_ids().remove(0) };
+    server.status().await.pause_mapping(pause).await.unwrap();
+    let store = &server.control.store;
+    let line = Line::asked(ActivityKind::RetryOrdered, 1, "me", "lost".to_owned());
+    store.record(vec![line]).await.unwrap();
+    store.save_progress("n", vec![progress("d", "c", 5)]).await.unwrap();
+    assert_eq!(store.trouble(), None);
+    assert_eq!(activity(&server).await, []);
+    database.execute_batch("DROP TRIGGER no_activity").unwrap();
+
+    let server = server.restart().await;
+    let mut status = server.status().await;
+    let mappings = status.list_mappings(ListMappingsRequest::default()).await.unwrap().into_inner().mappings;
+    assert!(mappings[0].is_paused, "{mappings:?}");
+    assert_eq!(server.control.push.current().revision, 1);
+    server.control.activities.tell(Line::asked(ActivityKind::RetryOrdered, 1, "me", "kept".to_owned()));
+    eventually(|| activity(&server), |told| told.len() == 1).await;
+    server.stop().await;
+}
+
 /// Times short enough to see a node fall silent.
 fn quick() -> Settings {
     let (silence, absence) = (Duration::from_millis(300), Duration::from_millis(600));

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::activity::{Line, Repeat};
-use super::StoreError;
 use super::progress::cut;
+use super::{StoreError, refused};
 
 /// Lines of one group that are written one by one. More would hide everything else, and a number says the same.
 const EACH: i64 = 10;
@@ -12,10 +12,15 @@ const EACH: i64 = 10;
 /// out who changed what.
 pub(super) const KEPT: i64 = 5_000;
 
-/// Writes lines, and removes those that are too old.
+/// Writes lines, and removes those that are too old. A line that the database does not take is left out, however often it came.
 pub(super) fn add(connection: &Connection, lines: &[Line]) -> Result<(), StoreError> {
     for line in lines {
-        add_one(connection, line)?;
+        match add_one(connection, line) {
+            Err(StoreError::Refused(why)) => {
+                tracing::warn!(kind = line.kind.as_str_name(), why, "could not write down what happened");
+            }
+            added => added?,
+        }
     }
     for is_asked_for in [false, true] {
         if lines.iter().any(|line| line.is_asked_for == is_asked_for) {
@@ -126,6 +131,7 @@ fn insert(
             count,
             once,
             in_group
-        ])?;
+        ])
+        .map_err(refused)?;
     Ok(())
 }

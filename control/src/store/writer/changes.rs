@@ -7,7 +7,7 @@ use swift_s3_proto::v1::ActivityKind;
 use super::super::activity::Line;
 use super::super::reader;
 use super::super::records::{NewRevision, NodeRecord, RevisionRecord, SwitchChange, Switched};
-use super::{StoreError, activity, json};
+use super::{StoreError, activity, beside, json};
 use crate::time;
 
 pub(super) fn apply(connection: &Connection, new: &NewRevision) -> Result<RevisionRecord, StoreError> {
@@ -37,7 +37,7 @@ pub(super) fn apply(connection: &Connection, new: &NewRevision) -> Result<Revisi
             record.rolled_back_to
         ],
     )?;
-    activity::add(connection, &[applied(&record)])?;
+    beside(connection, "activity", || activity::add(connection, &[applied(&record)]))?;
     Ok(record)
 }
 
@@ -74,7 +74,8 @@ pub(super) fn switch(
             ),
         };
         let line = Line::asked(kind, now_ms, by, detail);
-        activity::add(connection, &[Line { mapping_id: mapping_id.to_owned(), ..line }])?;
+        let line = Line { mapping_id: mapping_id.to_owned(), ..line };
+        beside(connection, "activity", || activity::add(connection, &[line]))?;
     }
     Ok(Switched { changed, switches: reader::switches(connection)? })
 }

@@ -235,7 +235,7 @@ fn check_row(row: &ParkedRow) -> Result<(), (&'static str, usize, usize)> {
 }
 
 /// At most [`MAX_MESSAGE_BYTES`], whole characters.
-pub(super) fn cut(message: &str) -> &str {
+pub(in crate::store) fn cut(message: &str) -> &str {
     let mut end = message.len().min(MAX_MESSAGE_BYTES);
     while !message.is_char_boundary(end) {
         end -= 1;
