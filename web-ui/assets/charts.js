@@ -63,10 +63,9 @@
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
-    const label = place.querySelector("svg").getAttribute("aria-label");
     place.replaceChildren();
     place.setAttribute("role", "img");
-    place.setAttribute("aria-label", label);
+    place.setAttribute("aria-label", figure.querySelector("figcaption").textContent);
     const plot = new uPlot({
       width: Math.max(200, place.clientWidth),
       height: 180,
@@ -100,7 +99,11 @@
   }).observe(document.getElementById("main"));
 
   // Colours are read when a chart is made.
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const plot of plots.values()) plot.destroy();
+    plots.clear();
+    refresh();
+  });
 
   refresh();
   setInterval(() => { if (!document.hidden) refresh(); }, REFRESH);
