@@ -1,5 +1,6 @@
 //! The path of somebody who is asked at night why an object is not there.
 
+use swift_s3_proto::v1::RetryFailuresRequest;
 use swift_s3_tests::browser::{By, button, link, row};
 use swift_s3_tests::fault_proxy::{Fault, Rule};
 use swift_s3_tests::operation::Operation;
@@ -66,6 +67,31 @@ async fn all_failures_of_a_reason_are_tried_again_at_once() -> Result<()> {
     page.click(&button("Try all 5 again now")).await?;
     site.wait_equal("c", SOON).await?;
     page.wait_text("Nothing failed.", SOON).await
+}
+
+#[tokio::test]
+async fn trying_again_is_about_its_own_line_whatever_went_meanwhile() -> Result<()> {
+    let (browser, (site, control, ui)) = (Browser::start().await?, real(|mapping| mapping).await?);
+    let refuse =
+        |part| Rule::new(Fault::error(400, "InvalidArgument")).on(Operation::Put).key_containing(part);
+    let [first, second] = ["first", "second"].map(|part| site.faults.inject(refuse(part)));
+    // Browsers change line breaks in what they send.
+    for name in ["a first", "b\nsecond"] {
+        site.swift.put_object("c", name, "content", &[]).await?;
+    }
+    let page = ui.signed_in(&browser, Caller::Operator).await?;
+    open(&page, &ui, "/failures").await?;
+    mark(&page).await?;
+    page.wait_text("2 that match", SOON).await?;
+    site.faults.remove(first);
+    let again = RetryFailuresRequest { object: "a first".to_owned(), ..RetryFailuresRequest::default() };
+    control.status()?.retry_failures(again).await?;
+    page.wait_text("1 that match", SOON).await?;
+    expect_same(&page).await?;
+    site.faults.remove(second);
+    page.click(&By::role("button").containing("second")).await?;
+    page.wait_text("1 change tried again now", SOON).await?;
+    site.wait_equal("c", SOON).await
 }
 
 #[tokio::test]
