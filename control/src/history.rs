@@ -37,6 +37,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// Trouble that stays is told again after this time.
 const TOLD_AGAIN: Duration = Duration::from_secs(3_600);
 const MINUTE_MS: i64 = 60_000;
+/// Of mappings; more than any configuration has.
+const MAX_PAGES: usize = 100;
 
 /// Tells the time in milliseconds since the epoch.
 type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -130,9 +132,19 @@ impl History {
         let mut client = StatusServiceClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let asking = async {
             let status = client.get_status(of_viewer(GetStatusRequest {})).await?.into_inner();
+            // All of them: the rates of all together are their sum.
             let page_size = u32::try_from(MAX_MAPPINGS).unwrap_or(u32::MAX);
-            let request = ListMappingsRequest { page_size, ..ListMappingsRequest::default() };
-            let mappings = client.list_mappings(of_viewer(request)).await?.into_inner().mappings;
+            let mut mappings = Vec::new();
+            let mut page_token = String::new();
+            for _ in 0..MAX_PAGES {
+                let request = ListMappingsRequest { page_size, page_token, ..ListMappingsRequest::default() };
+                let page = client.list_mappings(of_viewer(request)).await?.into_inner();
+                mappings.extend(page.mappings);
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
+            }
             Ok::<_, Status>((status, mappings))
         };
         let asked = tokio::time::timeout(ANSWER, asking).await;

@@ -50,13 +50,16 @@ impl File {
         Self { path, connection: None }
     }
 
-    /// Writes how it was at a time, makes the coarse step of that time anew, and removes what is too old.
+    /// Removes what is too much, writes how it was at a time, and makes the coarse step of that time anew.
     pub(super) fn record(&mut self, at_ms: i64, points: &BTreeMap<String, Point>) -> Result<(), FileError> {
         self.with(|connection| {
+            // By itself: what it frees, a file that is full can be written to.
+            let pruning = connection.transaction()?;
+            prune(&pruning)?;
+            pruning.commit()?;
             let transaction = connection.transaction()?;
             write(&transaction, at_ms, points)?;
             fold_coarse(&transaction, at_ms)?;
-            prune(&transaction, at_ms)?;
             transaction.commit()
         })
     }
@@ -206,7 +209,7 @@ fn write(
     let minute = Step::Minute.number(at_ms);
     let mut series = transaction.prepare_cached(
         "INSERT INTO series (mapping_id, seen) VALUES (?1, ?2)
-         ON CONFLICT (mapping_id) DO UPDATE SET seen = excluded.seen RETURNING id",
+         ON CONFLICT (mapping_id) DO UPDATE SET seen = max(seen, excluded.seen) RETURNING id",
     )?;
     for (mapping_id, point) in points {
         let id: i64 = series.query_row(params![mapping_id, minute], |row| row.get(0))?;
@@ -233,15 +236,31 @@ fn fold_coarse(transaction: &Transaction<'_>, at_ms: i64) -> rusqlite::Result<()
     Ok(())
 }
 
-fn prune(transaction: &Transaction<'_>, at_ms: i64) -> rusqlite::Result<()> {
+/// Keeps the newest so many steps that there are, whenever they were: a clock that is wrong for a while, by years in either
+/// direction, must not cost the past.
+fn prune(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for step in Step::BOTH {
-        let kept = step.kept(at_ms);
-        let sql = format!("DELETE FROM {} WHERE number < ? OR number > ?", table(step));
-        transaction.prepare_cached(&sql)?.execute([kept.start(), kept.end()])?;
+        let table = table(step);
+        // From step to step, not over all rows of each.
+        let sql = format!(
+            "WITH RECURSIVE steps (number) AS (
+                 SELECT max(number) FROM {table}
+                 UNION ALL
+                 SELECT (SELECT max(number) FROM {table} WHERE number < steps.number) FROM steps
+                     WHERE steps.number IS NOT NULL LIMIT ?1
+             )
+             DELETE FROM {table} WHERE (SELECT count(number) FROM steps) = ?1
+                 AND number < (SELECT min(number) FROM steps)"
+        );
+        transaction.prepare_cached(&sql)?.execute([step.steps()])?;
     }
     // A series without a sample that is kept.
-    let oldest = Step::Minute.number(Step::Coarse.begins_ms(*Step::Coarse.kept(at_ms).start()));
-    transaction.prepare_cached("DELETE FROM series WHERE seen < ?")?.execute([oldest])?;
+    let oldest: Option<i64> =
+        transaction.prepare_cached("SELECT min(number) FROM coarse")?.query_row([], |row| row.get(0))?;
+    if let Some(oldest) = oldest {
+        let oldest = Step::Minute.number(Step::Coarse.begins_ms(oldest));
+        transaction.prepare_cached("DELETE FROM series WHERE seen < ?")?.execute([oldest])?;
+    }
     Ok(())
 }
 

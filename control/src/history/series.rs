@@ -76,10 +76,14 @@ impl Step {
         number.saturating_mul(self.minutes()).saturating_mul(MINUTE_MS)
     }
 
-    /// The steps that are kept. Those ahead of now are kept as long as those behind it: a clock that was wrong for a moment
-    /// must not cost what it will soon need again.
+    /// How many are kept.
+    pub(super) fn steps(self) -> i64 {
+        self.kept_minutes() / self.minutes()
+    }
+
+    /// The steps that may be asked for, on both sides of now.
     pub(super) fn kept(self, now_ms: i64) -> RangeInclusive<i64> {
-        let (now, steps) = (self.number(now_ms), self.kept_minutes() / self.minutes());
+        let (now, steps) = (self.number(now_ms), self.steps());
         now.saturating_sub(steps) + 1..=now.saturating_add(steps)
     }
 

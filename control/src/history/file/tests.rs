@@ -49,20 +49,54 @@ fn a_clock_that_goes_backwards_replaces_what_there_was() {
     assert_eq!((coarse.len(), coarse[0].1.lag_seconds, coarse[0].1.rows_per_second), (1, Some(4.0), 3.0));
 }
 
+fn rows(file: &mut File, table: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    file.with(|connection| connection.query_row(&sql, [], |row| row.get(0))).unwrap()
+}
+
+/// Steps of all together, counted from the first.
+fn fill(file: &mut File, step: Step, numbers: RangeInclusive<i64>) {
+    let sql = format!(
+        "WITH RECURSIVE n (n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM n WHERE n < ?2)
+         INSERT OR IGNORE INTO {} SELECT ?3 + n, id, 2.0, 0, 0, 0, 0.0, 0.0, 1 FROM n, series WHERE mapping_id = ''",
+        table(step)
+    );
+    let range = [*numbers.start(), *numbers.end(), step.number(START)];
+    file.with(|connection| connection.execute(&sql, range)).unwrap();
+}
+
 #[test]
 fn what_is_too_old_goes_and_mappings_that_are_gone_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = File::new(folder.path().join("history.db"));
     file.record(START, &of(&[(ALL, 1.0), ("gone", 1.0)])).unwrap();
-    let rows = |file: &mut File, table: &str| {
-        let sql = format!("SELECT count(*) FROM {table}");
-        file.with(|connection| connection.query_row(&sql, [], |row| row.get::<_, i64>(0))).unwrap()
-    };
-    for (days, minutes, coarse, series) in [(1, 1, 3, 2), (59, 1, 4, 2), (61, 1, 2, 1)] {
-        file.record(START + days * DAY, &of(&[(ALL, 2.0)])).unwrap();
-        let found = (rows(&mut file, "minutes"), rows(&mut file, "coarse"), rows(&mut file, "series"));
-        assert_eq!(found, (minutes, coarse, series), "after {days} days");
+    fill(&mut file, Step::Minute, 1..=1_439);
+    fill(&mut file, Step::Coarse, 1..=96);
+    file.record(START + 1_440 * MINUTE, &of(&[(ALL, 2.0)])).unwrap();
+    assert_eq!(rows(&mut file, "minutes"), 1_442, "the newest day, and the minute that is written");
+    file.record(START + 1_441 * MINUTE, &of(&[(ALL, 2.0)])).unwrap();
+    assert_eq!(rows(&mut file, "minutes"), 1_441);
+    assert_eq!((rows(&mut file, "coarse"), rows(&mut file, "series")), (98, 2));
+    fill(&mut file, Step::Coarse, 97..=5_760);
+    file.record(START + 60 * DAY + 15 * MINUTE, &of(&[(ALL, 3.0)])).unwrap();
+    assert_eq!((rows(&mut file, "coarse"), rows(&mut file, "series")), (5_761, 1));
+}
+
+#[test]
+fn a_clock_that_is_wrong_for_a_moment_does_not_cost_the_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = File::new(folder.path().join("history.db"));
+    for minute in 0..30 {
+        file.record(START + minute * MINUTE, &of(&[(ALL, 1.0), ("m", 2.0)])).unwrap();
     }
+    for wrong in [0, START + 3_650 * DAY, i64::MIN, i64::MAX, START - DAY, START + 61 * DAY] {
+        file.record(wrong, &of(&[(ALL, 9.0)])).unwrap();
+    }
+    file.record(START + 31 * MINUTE, &of(&[(ALL, 1.0)])).unwrap();
+    let now = START + 31 * MINUTE;
+    assert_eq!(all(&mut file, ALL, Step::Minute, now).len(), 31);
+    assert_eq!(all(&mut file, "m", Step::Minute, now).len(), 30);
+    assert_eq!(all(&mut file, "m", Step::Coarse, now), [(0, 2.0), (1, 2.0)]);
 }
 
 #[test]
