@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Clock ticks in a second, as `/proc` counts. Source: proc(5) and include/asm-generic/param.h, `USER_HZ`: 100 wherever Swift runs.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// A clock tick as `/proc` counts. Source: proc(5) and include/asm-generic/param.h, `USER_HZ`: 100 in a second wherever Swift runs.
+const TICK_MILLISECONDS: u64 = 10;
 /// No file that is read here is longer.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -64,9 +64,9 @@ fn text(path: &str) -> Option<String> {
 fn cpu(stat: &str) -> Option<Duration> {
     let (_, behind_name) = stat.rsplit_once(')')?;
     let mut fields = behind_name.split_ascii_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u32>().ok().map(f64::from);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
     let (user, kernel) = (ticks()?, ticks()?);
-    Duration::try_from_secs_f64((user + kernel) / TICKS_PER_SECOND).ok()
+    Some(Duration::from_millis(user.checked_add(kernel)?.checked_mul(TICK_MILLISECONDS)?))
 }
 
 /// `VmRSS` of `status`.
@@ -100,6 +100,12 @@ mod tests {
     }
 
     #[test]
+    fn years_of_many_cores_are_counted() {
+        let stat = "1 (x) S 1 2 3 4 5 6 7 8 9 10 5000000000 0 0";
+        assert_eq!(cpu(stat), Some(Duration::from_secs(50_000_000)));
+    }
+
+    #[test]
     fn another_shape_says_nothing() {
         for stat in [
             "",
@@ -108,6 +114,7 @@ mod tests {
             "1 (x) S 1 2",
             "1 (x) S 1 2 3 4 5 6 7 8 9 10 a b",
             "1 (x) S 1 2 3 4 5 6 7 8 9 10 -5 5",
+            "1 (x) S 1 2 3 4 5 6 7 8 9 10 18446744073709551615 5",
         ] {
             assert_eq!(cpu(stat), None, "{stat}");
         }
