@@ -117,12 +117,12 @@ fn deletes(mapping: &Mapping) -> Vec<String> {
 /// On Swift objects keep their names.
 fn keys(mapping: &Mapping) -> Option<String> {
     mapping.remote.s3()?;
-    Some(match (&mapping.container, mapping.custom_prefix.is_some()) {
-        (ContainerSelector::One(container), _) => match mapping.key_mapping(container).key_prefix() {
+    Some(match &mapping.container {
+        ContainerSelector::One(container) => match mapping.key_mapping(container).key_prefix() {
             "" => "Keys there are the objects' names.".to_owned(),
             prefix => format!("Keys there begin with {prefix}."),
         },
-        (ContainerSelector::All, _) => {
+        ContainerSelector::All => {
             format!("Keys there begin with a digest, then {}, then the container's name.", mapping.account)
         }
     })
