@@ -141,14 +141,21 @@ async fn begin(cluster: &Arc<Cluster>, term: &Term, created: i64) -> Result<Arc<
     };
     cluster.directory.clear()?;
     let (path, connection) = cluster.directory.create(created, meta.schema)?;
-    let mut state = keys.state(meta.state);
+    let state = keys.state(meta.state);
     let (mut connection, leftovers) = read(cluster, &state, sequence.revision(), connection).await?;
     for operations in leftovers {
         sequence.write(operations).await?;
     }
-    if meta.schema < SCHEMA {
-        state = migrate(cluster, &mut sequence, &meta, &mut connection).await?;
-    }
+    // What a migration or a copy that was cut short left behind.
+    remove_others(cluster, &mut sequence, &meta).await;
+    let state = match meta.schema < SCHEMA {
+        true => {
+            let (moved, upgraded) = migrate(cluster, &mut sequence, &meta, connection).await?;
+            connection = upgraded;
+            moved
+        }
+        false => state,
+    };
     let mirror = Mirror::new(Handle::current(), sequence, state, term.clone());
     let store = Store::mirrored(&path, connection, mirror)?;
     let control = Control::start_with(store, cluster.settings.clone(), cluster.history.clone()).await?;
@@ -183,18 +190,27 @@ async fn migrate(
     cluster: &Arc<Cluster>,
     sequence: &mut Sequence,
     old: &Meta,
-    connection: &mut rusqlite::Connection,
-) -> Result<State, LeadError> {
+    mut connection: rusqlite::Connection,
+) -> Result<(State, rusqlite::Connection), LeadError> {
     tracing::info!(from = old.schema, to = SCHEMA, "bringing the state to this version's form");
-    upgrade(connection)?;
+    let upgrading = tokio::task::spawn_blocking(move || {
+        upgrade(&mut connection)?;
+        Ok::<_, OpenError>(connection)
+    });
+    let mut connection = upgrading.await.map_err(|error| LeadError::Failed(error.to_string()))??;
     let meta = Meta::of(new_number(old.state));
     let state = cluster.keys.state(meta.state);
-    write_state(sequence, &state, connection, &mut |_| {}).await?;
+    write_state(sequence, &state, &mut connection, &mut |_| {}).await?;
     switch_to(sequence, &cluster.keys, &meta).await?;
+    remove_others(cluster, sequence, &meta).await;
+    Ok((state, connection))
+}
+
+/// Removes states that are not in force, which nobody can be writing: whoever leads is the only one that etcd takes writes of.
+async fn remove_others(cluster: &Arc<Cluster>, sequence: &mut Sequence, meta: &Meta) {
     if let Err(error) = remove_other_states(&cluster.etcd, sequence, &cluster.keys, meta.state).await {
-        tracing::warn!(%error, "could not remove the state of before");
+        tracing::warn!(%error, "could not remove states that are not in force");
     }
-    Ok(state)
 }
 
 /// A number that no state has, also none that was never finished.

@@ -61,6 +61,9 @@ async fn a_state_in_etcd_of_an_older_version_is_taken_over_whole() {
     assert_eq!(read.revision.unwrap().comment, "first");
     server.stop().await;
 
+    // Somebody tried before and did not come to an end.
+    let unfinished = "/swift-s3-sync/control/state/77/progress/1";
+    etcd.client().put(unfinished, b"{}".to_vec(), None).await.unwrap();
     let mut process = Process::start(&etcd.url(), &[]);
     let activity = async |process: &Process| {
         let mut status = process.status().await;
@@ -78,6 +81,7 @@ async fn a_state_in_etcd_of_an_older_version_is_taken_over_whole() {
         let left = format!("/state/{before}/");
         let rows = etcd.rows().await;
         assert!(rows.iter().all(|(key, _)| !key.contains(&left)), "the old form is removed");
+        assert!(rows.iter().all(|(key, _)| !key.contains("/state/77/")), "{rows:?}");
         // What only this version keeps is there from now on, and survives a kill.
         if revision == 1 {
             process.apply(&document(&["c", "d"]), 1).await.unwrap();
