@@ -1,8 +1,10 @@
 //! The status of everything at one moment. Adding up 300,000 feeds takes a while, so the last result is used again for a time in
 //! proportion to what it cost; on a small cluster that is a moment.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use swift_s3_proto::v1::{ClusterStatus, CoordinationCount, FailureCount, Lag, MappingStatus, NodeCount};
@@ -13,7 +15,7 @@ use crate::feeds::{ContainerSum, ContainerTotal, MappingIndex, add_lag};
 use crate::push::Current;
 use crate::refreshed::{Refreshed, Terms};
 use crate::registry::NodeView;
-use crate::store::StoreError;
+use crate::store::{MAX_REASONS, StoreError};
 use crate::time;
 use crate::usage::{MonthsUsage, of_mapping};
 
@@ -27,17 +29,24 @@ const LONGEST_REUSE: Duration = Duration::from_millis(800);
 const OLDEST: Duration = Duration::from_secs(1);
 /// Reasons are counted from single rows, which may take seconds; the counts are for people who look at the whole.
 const LONGEST_REUSE_OF_REASONS: Duration = Duration::from_secs(60);
+/// Older counts say nothing; those who ask wait for the next.
+const OLDEST_REASONS: Duration = Duration::from_secs(600);
 /// So long an overview waits for reasons that were never counted.
 const PATIENCE_FOR_REASONS: Duration = Duration::from_millis(50);
 
 /// Rows set aside after failures, by mapping, account and container.
 type Failures = HashMap<(String, String, String), u64>;
 
+/// Rows set aside after failures, by mapping and class.
+type ReasonsByMapping = Vec<(String, FailureCount)>;
+
 /// Everything, added up.
 #[derive(Debug)]
 pub struct Overview {
     /// What is in force.
     pub current: Arc<Current>,
+    /// How many nodes were forgotten before.
+    forgotten: u64,
     /// All nodes, by id.
     pub nodes: Vec<NodeView>,
     /// All containers, by account, container and mapping.
@@ -52,15 +61,21 @@ pub struct Overview {
 #[derive(Debug)]
 pub struct OverviewCache {
     overviews: Refreshed<Overview>,
-    reasons: Refreshed<Vec<FailureCount>>,
+    reasons: Refreshed<ReasonsByMapping>,
+    /// Counting reasons failed when it was tried last, and that was told.
+    is_counting_trouble: Arc<AtomicBool>,
 }
 
 impl Default for OverviewCache {
     fn default() -> Self {
         let overviews = Terms { shortest: SHORTEST_REUSE, longest: LONGEST_REUSE, oldest: OLDEST };
         let longest = LONGEST_REUSE_OF_REASONS;
-        let reasons = Terms { shortest: Duration::ZERO, longest, oldest: Duration::MAX };
-        Self { overviews: Refreshed::new(overviews), reasons: Refreshed::new(reasons) }
+        let reasons = Terms { shortest: Duration::ZERO, longest, oldest: OLDEST_REASONS };
+        Self {
+            overviews: Refreshed::new(overviews),
+            reasons: Refreshed::new(reasons),
+            is_counting_trouble: Arc::default(),
+        }
     }
 }
 
@@ -75,21 +90,36 @@ impl OverviewCache {
             let before = before.map(|overview| Arc::clone(&overview.containers));
             make(Arc::clone(control), before.unwrap_or_else(|| Arc::from([])))
         };
-        self.overviews.get(|overview| overview.current.generation >= generation, make).await
+        let forgotten = control.registry.forgotten();
+        let is_current = |overview: &Overview| {
+            overview.current.generation >= generation && overview.forgotten >= forgotten
+        };
+        self.overviews.get(is_current, make).await
     }
 
     /// Rows set aside after failures by their class, now or up to a minute ago.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn reasons(&self, control: &Arc<Control>) -> Result<Arc<Vec<FailureCount>>, StoreError> {
+    pub async fn reasons(&self, control: &Arc<Control>) -> Result<Vec<FailureCount>, StoreError> {
+        Ok(sum_reasons(&self.reasons_by_mapping(control).await?, |_| true))
+    }
+
+    async fn reasons_by_mapping(&self, control: &Arc<Control>) -> Result<Arc<ReasonsByMapping>, StoreError> {
         let reader = control.store.reader().clone();
         self.reasons
             .get(
                 |_| true,
                 |_| {
-                    let reader = reader.clone();
-                    async move { reader.failure_reasons("", "", "").await }
+                    let (reader, was_told) = (reader.clone(), Arc::clone(&self.is_counting_trouble));
+                    async move {
+                        let counted = reader.failure_reasons_by_mapping().await;
+                        let was_told = was_told.swap(counted.is_err(), Ordering::Relaxed);
+                        if let (Err(error), false) = (&counted, was_told) {
+                            tracing::warn!(%error, "could not count failures by reason");
+                        }
+                        counted
+                    }
                 },
             )
             .await
@@ -102,10 +132,10 @@ async fn make(control: Arc<Control>, before: Arc<[ContainerTotal]>) -> Result<Ov
     let reasons = match failures.is_empty() {
         true => Arc::default(),
         false => {
-            let counting = control.overview.reasons(&control);
-            tokio::time::timeout(PATIENCE_FOR_REASONS, counting)
-                .await
-                .unwrap_or_else(|_| Ok(Arc::default()))?
+            // Without them the rest is told all the same; the log says why they are missing.
+            let counting = control.overview.reasons_by_mapping(&control);
+            let counted = tokio::time::timeout(PATIENCE_FOR_REASONS, counting).await;
+            counted.ok().and_then(Result::ok).unwrap_or_default()
         }
     };
     let made =
@@ -118,10 +148,12 @@ fn add_up(
     failures: &Failures,
     usage: &MonthsUsage,
     before: Arc<[ContainerTotal]>,
-    reasons: &[FailureCount],
+    reasons: &ReasonsByMapping,
 ) -> Overview {
     let now_ms = time::now_ms();
     let current = control.push.current();
+    // Before the nodes are read: what is forgotten in between is looked for again.
+    let forgotten = control.registry.forgotten();
     let nodes = control.registry.nodes();
     let by_id: HashMap<&str, usize> =
         current.mappings.iter().enumerate().map(|(index, mapping)| (mapping.id.as_str(), index)).collect();
@@ -161,9 +193,23 @@ fn add_up(
     }
     let mut status = summarize(control, &current, &nodes, &mappings, now_ms);
     if status.failures > 0 {
-        status.failure_reasons = reasons.to_vec();
+        status.failure_reasons = sum_reasons(reasons, |id| by_id.contains_key(id));
     }
-    Overview { current, nodes, containers: containers.into(), mappings, status }
+    Overview { current, forgotten, nodes, containers: containers.into(), mappings, status }
+}
+
+/// Of these mappings together, the most frequent first.
+fn sum_reasons(reasons: &[(String, FailureCount)], is_asked: impl Fn(&str) -> bool) -> Vec<FailureCount> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, count) in reasons.iter().filter(|(mapping_id, _)| is_asked(mapping_id)) {
+        let sum = sums.entry(&count.reason).or_default();
+        *sum = sum.saturating_add(count.rows);
+    }
+    let mut summed: Vec<FailureCount> =
+        sums.into_iter().map(|(reason, rows)| FailureCount { reason: reason.to_owned(), rows }).collect();
+    summed.sort_by_key(|count| Reverse(count.rows));
+    summed.truncate(MAX_REASONS);
+    summed
 }
 
 /// The lock is taken for each node anew, so that heartbeats come in between.
@@ -272,6 +318,16 @@ fn coordination(nodes: &[NodeView]) -> Vec<CoordinationCount> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_of_mappings_that_are_not_in_force_do_not_count() {
+        let count =
+            |id: &str, reason: &str, rows| (id.to_owned(), FailureCount { reason: reason.to_owned(), rows });
+        let reasons = [count("a", "x", 1), count("a", "y", 2), count("b", "y", 3), count("gone", "x", 100)];
+        let summed = sum_reasons(&reasons, |id| id != "gone");
+        let summed: Vec<_> = summed.iter().map(|count| (count.reason.as_str(), count.rows)).collect();
+        assert_eq!(summed, [("y", 5), ("x", 1)]);
+    }
 
     #[test]
     fn catching_up_takes_as_long_as_the_last_minutes_rate_says() {

@@ -129,7 +129,8 @@ impl<T: Send + Sync + 'static> Refreshed<T> {
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
             state.making = None;
             if let Ok(value) = &made {
-                let (value, at, cost) = (Arc::clone(value), Instant::now(), began.elapsed());
+                // As old as what it was made of may be.
+                let (value, at, cost) = (Arc::clone(value), began, began.elapsed());
                 state.latest = Some(Made { value, at, cost });
             }
             made
@@ -208,6 +209,14 @@ mod tests {
         let late = refreshed.get(|value| *value >= 2, |_| counter.make());
         let (early, late) = tokio::join!(early, late);
         assert_eq!((*early.unwrap(), *late.unwrap()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn the_time_it_took_counts_as_age() {
+        let (refreshed, counter) = (Refreshed::new(TERMS), Counter::new(Duration::from_millis(50)));
+        assert_eq!(*refreshed.get(|_| true, |_| counter.make()).await.unwrap(), 1);
+        let made = refreshed.lock().latest.as_ref().map(|made| (made.at.elapsed(), made.cost));
+        assert!(made.is_some_and(|(age, cost)| age >= cost && cost >= counter.pause), "{made:?}");
     }
 
     #[tokio::test]

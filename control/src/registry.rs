@@ -33,6 +33,9 @@ const MAX_TAKEOVERS: usize = 1_000;
 /// Mappings kept of one heartbeat.
 const MAX_MAPPINGS: usize = 100_000;
 
+/// Nodes tell their load with many heartbeats; what was not told for so long is not known.
+const LOAD_HOLDS: Duration = Duration::from_secs(60);
+
 /// All nodes.
 #[derive(Debug)]
 pub struct Registry {
@@ -49,6 +52,7 @@ struct State {
     questions: HashMap<u64, Asker>,
     slow_nodes_ended: u64,
     news: Vec<NodeNews>,
+    forgotten: u64,
 }
 
 /// Who waits for answers to a question.
@@ -68,7 +72,8 @@ struct Node {
     health: Arc<[MappingHealth]>,
     clock_skew_seconds: Option<f64>,
     coordination: Option<Coordination>,
-    load: Option<NodeLoad>,
+    /// What it told last, and when.
+    load: Option<(Instant, NodeLoad)>,
     /// Why its latest report was refused, if it was.
     refused_report: Option<String>,
     /// The reason that was last told in the log.
@@ -308,7 +313,7 @@ impl Registry {
             node.see();
             node.health = health.into();
             node.clock_skew_seconds = skew;
-            node.load = load.or(node.load);
+            node.load = load.map(|load| (Instant::now(), load)).or(node.load);
             let Some(told) = coordination else { return Vec::new() };
             let new = news::new_takeovers(node.coordination.as_ref(), &told);
             node.coordination = Some(told);
@@ -453,8 +458,15 @@ impl Registry {
         let is_connected = state.nodes.get(node_id)?.session.is_some();
         if !is_connected {
             state.nodes.remove(node_id);
+            state.forgotten += 1;
         }
         Some(!is_connected)
+    }
+
+    /// How many nodes were forgotten since the start.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.lock().forgotten
     }
 
     /// Nodes whose records changed since they were last taken.
@@ -554,7 +566,7 @@ impl Node {
             health: if is_live { Arc::clone(&self.health) } else { Arc::default() },
             clock_skew_seconds: self.clock_skew_seconds.filter(|_| is_live),
             coordination: self.coordination.clone().filter(|_| is_live),
-            load: self.load.filter(|_| is_live),
+            load: self.load.filter(|(at, _)| is_live && at.elapsed() < LOAD_HOLDS).map(|(_, load)| load),
             refused_report: self.refused_report.clone().filter(|_| is_live),
         }
     }

@@ -33,7 +33,7 @@ mod writer;
 pub use activity::{ActivityFilter, Line, Repeat};
 pub use cursors::{CursorFilter, CursorPage, CursorPosition};
 pub use directories::{CopyDirectory, DataDirectory, IdleDirectory};
-pub use parked::{FailureFilter, FailurePage, FailurePosition};
+pub use parked::{FailureFilter, FailurePage, FailurePosition, MAX_REASONS};
 pub use reader::Reader;
 pub use records::{
     KnownFeed, NewRevision, NodeRecord, Prune, Pruned, RevisionRecord, StaleFeed, StoredSwitch, SwitchChange,

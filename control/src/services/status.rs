@@ -353,7 +353,7 @@ impl StatusService for Statuses {
         let CountFailuresRequest { mapping_id, account, container } = request.into_inner();
         // Those of everything are counted for all who ask.
         let counted = match mapping_id.is_empty() && account.is_empty() && container.is_empty() {
-            true => self.0.overview.reasons(&self.0).await.map(|reasons| reasons.to_vec()),
+            true => self.0.overview.reasons(&self.0).await,
             false => self.0.store.reader().failure_reasons(&mapping_id, &account, &container).await,
         };
         let reasons = counted.map_err(|error| store_status(&error))?;

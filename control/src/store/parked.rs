@@ -178,7 +178,10 @@ pub(super) fn count(
 }
 
 /// Classes of failures that are told; nodes know a few dozen, and what they send is not trusted.
-const MAX_REASONS: usize = 100;
+/// Classes that are told of at a time.
+pub const MAX_REASONS: usize = 100;
+/// Classes of all mappings; what nodes make up must not fill the memory.
+const MAX_REASONS_OF_ALL: usize = 100_000;
 
 /// Rows that match by their class, the most frequent first, at most [`MAX_REASONS`] classes. Empty fields match everything.
 pub(super) fn reasons(
@@ -201,6 +204,19 @@ pub(super) fn reasons(
     ))?;
     let rows = statement.query_map(params_from_iter(&condition.values), |row| {
         Ok(FailureCount { reason: row.get(0)?, rows: row.get(1)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Rows set aside after failures by mapping and class, the most frequent first.
+pub(super) fn reasons_by_mapping(connection: &Connection) -> Result<Vec<(String, FailureCount)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT p.mapping_id, k.reason, count(*) FROM progress p CROSS JOIN parked k ON k.feed = p.feed
+         WHERE p.failures > 0 AND k.attempts > 0
+         GROUP BY p.mapping_id, k.reason ORDER BY count(*) DESC, k.reason LIMIT ?",
+    )?;
+    let rows = statement.query_map([as_limit(MAX_REASONS_OF_ALL)], |row| {
+        Ok((row.get(0)?, FailureCount { reason: row.get(1)?, rows: row.get(2)? }))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -267,6 +267,14 @@ impl Reader {
         self.ask(move |connection| parked::reasons(connection, &mapping_id, &account, &container)).await
     }
 
+    /// The same of everything, by mapping.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn failure_reasons_by_mapping(&self) -> Result<Vec<(String, FailureCount)>, StoreError> {
+        self.ask(parked::reasons_by_mapping).await
+    }
+
     /// A page of cursors.
     ///
     /// # Errors

@@ -183,7 +183,9 @@ async fn a_silent_node_is_not_seen_and_can_be_forgotten_once_it_is_gone() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     drop(node);
     eventually(|| listed(&server), |nodes| nodes[0].connected_at.is_none()).await;
+    assert_eq!(listed(&server).await.len(), 1);
     server.status().await.forget_node(forget.clone()).await.unwrap();
+    assert!(listed(&server).await.is_empty(), "at once, not with the next overview");
     assert_eq!(server.status().await.forget_node(forget).await.unwrap_err().code(), Code::NotFound);
     let server = server.restart().await;
     assert!(listed(&server).await.is_empty());

@@ -175,8 +175,8 @@ type Rank = (bool, u64, u64, u64);
 fn rank(total: &ContainerTotal) -> Rank {
     match &total.lag {
         None => (true, 0, 0, total.failures),
-        // Bits of numbers that are not negative are in the order of the numbers.
-        Some(lag) => (false, lag.seconds.max(0.0).to_bits(), lag.rows, total.failures),
+        // Bits of numbers that are not negative are in the order of the numbers; the sum makes 0 of -0.
+        Some(lag) => (false, (lag.seconds.max(0.0) + 0.0).to_bits(), lag.rows, total.failures),
     }
 }
 
