@@ -227,7 +227,8 @@ fn of_node(news: NodeNews, now_ms: i64) -> Line {
 
 fn of_hold(hold: Hold, now_ms: i64) -> Line {
     let Hold { mapping_id, since_ms, node_id, place, because } = hold;
-    let at_ms = since_ms.clamp(now_ms.saturating_sub(DAY_MS), now_ms);
+    // Deletes may be held for weeks; nothing happens later than now.
+    let at_ms = since_ms.clamp(0, now_ms.max(0));
     let minute = since_ms.div_euclid(MINUTE_MS);
     let repeat = Repeat::Once {
         key: format!("held/{}", digest(&[&mapping_id, &minute.to_string()])),
@@ -264,7 +265,8 @@ pub fn retry(actor: &str, mapping_id: &str, detail: String) -> Line {
     Line { mapping_id: mapping_id.to_owned(), repeat, ..line }
 }
 
-/// Somebody had names repaired. A repair of a container comes in many calls, which are one line in each hour.
+/// Somebody had names repaired. A repair of a container comes in many calls, which are one line in each hour; so are those of
+/// many containers beyond the first.
 #[must_use]
 pub fn repair(actor: &str, mapping_id: &str, place: &str, is_delete: bool, names: usize) -> Line {
     let now_ms = time::now_ms();
@@ -274,6 +276,11 @@ pub fn repair(actor: &str, mapping_id: &str, place: &str, is_delete: bool, names
     let repeat = Repeat::Summed {
         key: format!("repair/{}", digest(&[actor, mapping_id, place, what, &hour])),
         count: u32::try_from(names).unwrap_or(u32::MAX),
+        group: format!("repair/{is_delete}/{}", digest(&[actor, &hour])),
+        rest: match is_delete {
+            true => "names of more containers to be removed at the remote if they are not here",
+            false => "names of more containers to be handled again",
+        },
     };
     let detail = format!("names of {place} {what}");
     let line = Line::asked(ActivityKind::RepairOrdered, now_ms, actor, detail);

@@ -284,6 +284,11 @@ impl AuditService for Auditing {
                 "never_archived: not set; what looks extra in a container that was archived once is the only copy",
             ));
         }
+        if action == RepairAction::Unspecified {
+            return Err(Status::invalid_argument(
+                "action: expected REPAIR_ACTION_COPY or REPAIR_ACTION_DELETE_EXTRA",
+            ));
+        }
         tracing::info!(
             mapping_id = %request.mapping_id, account = %request.account, container = %request.container,
             action = action.as_str_name(), names = request.objects.len(), %by, "repair ordered"
@@ -292,20 +297,15 @@ impl AuditService for Auditing {
         let is_delete = action == RepairAction::DeleteExtra;
         let line = activity::repair(&by, &request.mapping_id, &place, is_delete, request.objects.len());
         self.0.activities.tell(line);
-        let results = match action {
-            RepairAction::Copy => self.copy_again(request).await?,
-            RepairAction::DeleteExtra => {
+        let results = match is_delete {
+            false => self.copy_again(request).await?,
+            true => {
                 let (account, container) = (request.account.clone(), request.container.clone());
                 let question = Question::Repair(RepairObjectsRequest { any_node: true, ..request });
                 match self.ask_one(&account, &container, &question).await? {
                     Answer::Repair(answer) => answer.results,
                     _ => return Err(unexpected()),
                 }
-            }
-            RepairAction::Unspecified => {
-                return Err(Status::invalid_argument(
-                    "action: expected REPAIR_ACTION_COPY or REPAIR_ACTION_DELETE_EXTRA",
-                ));
             }
         };
         Ok(Response::new(RepairObjectsResponse { results }))

@@ -53,12 +53,16 @@ pub enum Repeat {
         /// What the rest is: `more nodes … in this minute`.
         rest: &'static str,
     },
-    /// One line; its number is the sum of all that had this key.
+    /// One line; its number is the sum of all that had this key. Beyond the first of a group, all the rest is one more line.
     Summed {
         /// Names it.
         key: String,
         /// How much this one adds.
         count: u32,
+        /// What it has in common with others.
+        group: String,
+        /// What the rest is, behind its number.
+        rest: &'static str,
     },
 }
 

@@ -152,7 +152,7 @@ async fn one_job(store: &Store, dice: &mut Dice, revision: &mut i64) -> Result<(
                 0 => Repeat::Never,
                 1 => Repeat::Counted { group, rest },
                 2 => Repeat::Once { key, group, rest },
-                _ => Repeat::Summed { key, count: 7 },
+                _ => Repeat::Summed { key, count: 7, group, rest },
             };
             let line = Line::happened(ActivityKind::NodeLost, number, format!("detail {number}"));
             store.record(vec![Line { repeat, ..line }]).await

@@ -90,6 +90,62 @@ async fn a_line_that_cannot_be_written_costs_nobody_anything_else() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn repairs_of_many_containers_are_few_lines_with_all_their_names() {
+    let server = Server::start().await;
+    for round in 0..2 {
+        for container in 0..50 {
+            let place = format!("AUTH_a/c{container}");
+            let line = swift_s3_control::activity::repair("me", "m", &place, false, 3);
+            server.control.activities.tell(Line { at_ms: round, ..line });
+        }
+    }
+    let has_all = |told: &Vec<Activity>| {
+        let names = told.iter().filter_map(|one| one.detail.split(' ').next()?.parse::<u32>().ok());
+        names.sum::<u32>() == 300
+    };
+    let told = eventually(|| activity(&server), has_all).await;
+    // An hour may begin in between.
+    assert!(told.len() == 11 || told.len() == 22, "{told:?}");
+    assert!(told[0].detail.ends_with("names of more containers to be handled again"), "{told:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_hold_of_last_week_keeps_its_time_and_the_words_of_the_node_that_told_it() {
+    let server = Server::start().await;
+    let today = prost_types::Timestamp::from(std::time::SystemTime::now());
+    let last_week = prost_types::Timestamp { seconds: today.seconds - 7 * 86_400, nanos: 0 };
+    server.apply(&document(&["c"]), 0).await.unwrap();
+    let id = server.mapping_ids().remove(0);
+    let held = |because: &str| {
+        let status = FeedStatus {
+            deletes_held_at: Some(last_week),
+            deletes_held_because: because.to_owned(),
+            ..feed("d", &id, "c", 1)
+        };
+        let heartbeat = Heartbeat { feeds: vec![status], ..Heartbeat::default() };
+        node_message::Message::Heartbeat(heartbeat)
+    };
+    let first = server.worker("n").await;
+    first.send(held("first")).await;
+    let told = eventually(|| told_of(&server, ActivityKind::DeletesHeld), |told| told.len() == 1).await;
+    assert_eq!(told[0].at, Some(last_week));
+    let mut second = server.worker("m").await;
+    second.send(held("second")).await;
+    second.send(node_message::Message::Progress(ProgressReport::default())).await;
+    while !matches!(second.next().await.unwrap(), control_message::Message::ProgressAck(_)) {}
+    // Written with what was told before, or after it.
+    let third = server.worker("o").await;
+    let has_third = |told: &Vec<Activity>| told.iter().any(|one| one.node_id == "o");
+    eventually(|| activity(&server), has_third).await;
+    let told = told_of(&server, ActivityKind::DeletesHeld).await;
+    assert_eq!((told.len(), told[0].node_id.as_str()), (1, "n"));
+    assert!(told[0].detail.ends_with("first"), "{told:?}");
+    drop((first, second, third));
+    server.stop().await;
+}
+
 /// Times short enough to see a node fall silent.
 fn quick() -> Settings {
     let (silence, absence) = (Duration::from_millis(300), Duration::from_millis(600));

@@ -39,15 +39,19 @@ pub(super) fn add(connection: &Connection, lines: &[Line]) -> Result<(), StoreEr
 fn add_one(connection: &Connection, line: &Line) -> Result<(), StoreError> {
     match &line.repeat {
         Repeat::Never => insert(connection, line, &line.detail, 0, None, ""),
-        Repeat::Summed { key, count } => {
-            insert(connection, line, &line.detail, i64::from(*count), Some(key), "")
+        Repeat::Summed { key, count, group, rest } => {
+            let count = i64::from(*count);
+            match is_there(connection, key)? || has_room(connection, group)? {
+                true => insert(connection, line, &line.detail, count, Some(key), group),
+                false => insert(connection, &of_many(line), rest, count, Some(&format!("more/{group}")), ""),
+            }
         }
         Repeat::Counted { group, rest } => match has_room(connection, group)? {
             true => insert(connection, line, &line.detail, 0, None, group),
             false => insert(connection, &of_many(line), rest, 1, Some(&format!("more/{group}")), ""),
         },
         Repeat::Once { key, group, rest } => {
-            if is_known(connection, key, &line.detail)? || is_forgotten(connection, line)? {
+            if is_known(connection, key, line)? || is_forgotten(connection, line)? {
                 return Ok(());
             }
             match has_room(connection, group)? {
@@ -64,14 +68,18 @@ fn of_many(line: &Line) -> Line {
     Line { mapping_id: String::new(), node_id: String::new(), ..line.clone() }
 }
 
-/// True if a line of this key is there; it has this detail then.
-fn is_known(connection: &Connection, key: &str, detail: &str) -> Result<bool, StoreError> {
-    let known: Option<String> = connection
-        .prepare_cached("SELECT detail FROM activity WHERE once = ?")?
-        .query_row([key], |row| row.get(0))
+fn is_there(connection: &Connection, key: &str) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached("SELECT 1 FROM activity WHERE once = ?")?.exists([key])?)
+}
+
+/// True if a line of this key is there. Its detail is the one that its node told last; others say the same in other words, in turn.
+fn is_known(connection: &Connection, key: &str, line: &Line) -> Result<bool, StoreError> {
+    let known: Option<(String, String)> = connection
+        .prepare_cached("SELECT node_id, detail FROM activity WHERE once = ?")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let detail = cut(detail);
-    if known.as_deref().is_some_and(|known| known != detail) {
+    let (node_id, detail) = (cut(&line.node_id), cut(&line.detail));
+    if known.as_ref().is_some_and(|known| known.0 == node_id && known.1 != detail) {
         connection
             .prepare_cached("UPDATE activity SET detail = ?2 WHERE once = ?1")?
             .execute(params![key, detail])?;
