@@ -13,7 +13,6 @@ mod house;
 mod nodes;
 mod process;
 mod progress;
-mod scale;
 mod secrets;
 mod status;
 mod streams;
