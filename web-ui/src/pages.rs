@@ -160,6 +160,12 @@ pub fn mapping_notes(mapping: &MappingStatus) -> Vec<Word> {
     said.into_iter().filter(|(is_so, ..)| *is_so).map(|(_, text, tone)| Word { text, tone }).collect()
 }
 
+/// Account and container of a mapping, as in `AUTH_a/photos`, or `AUTH_a/*` for all containers.
+#[must_use]
+pub fn mapping_name(mapping: &MappingStatus) -> String {
+    format!("{}/{}", mapping.account, mapping.container.trim_start_matches('/'))
+}
+
 /// A problem in one sentence.
 #[must_use]
 pub fn problem(problem: &Problem) -> String {
@@ -194,6 +200,18 @@ pub async fn missing(visit: Visit) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mappings_of_all_containers_have_one_slash() {
+        for (container, expected) in [("photos", "AUTH_a/photos"), ("/*", "AUTH_a/*")] {
+            let mapping = MappingStatus {
+                account: "AUTH_a".to_owned(),
+                container: container.to_owned(),
+                ..MappingStatus::default()
+            };
+            assert_eq!(mapping_name(&mapping), expected);
+        }
+    }
 
     #[test]
     fn every_page_has_an_address_as_json() {

@@ -4,6 +4,11 @@
 /// thing. 0: cannot be told.
 #[must_use]
 pub fn line_of(document: &str, path: &str) -> usize {
+    // What is no JSON at all is told by line and column.
+    if let Some(rest) = path.strip_prefix("line ") {
+        let digits = rest.split(|character: char| !character.is_ascii_digit()).next();
+        return digits.and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    }
     let steps = steps(path);
     if steps.is_empty() {
         return 0;
@@ -198,6 +203,8 @@ mod tests {
             ("containers[1].missing", 7),
             ("containers[9]", 3),
             ("nothing", 1),
+            ("line 43, column 5", 43),
+            ("line x", 0),
         ] {
             assert_eq!(line_of(DOCUMENT, path), line, "{path}");
         }

@@ -209,7 +209,7 @@ fn shown(mapping: &MappingStatus) -> Mapping {
     Mapping {
         mapping_id: mapping.mapping_id.clone(),
         path: format!("/mappings/{}", encoded(&mapping.mapping_id)),
-        name: format!("{}/{}", mapping.account, mapping.container),
+        name: super::mapping_name(mapping),
         remote: mapping.remote.clone(),
         is_archive: !mapping.retain_local,
         is_paused: mapping.is_paused,

@@ -308,7 +308,7 @@ fn bar(mapping: &MappingStatus, longest: f64) -> Bar {
     let percent = if longest > 0.0 { (seconds / longest * 100.0).clamp(0.0, 100.0).round() as u8 } else { 0 };
     Bar {
         mapping_id: mapping.mapping_id.clone(),
-        name: format!("{}/{}", mapping.account, mapping.container),
+        name: super::mapping_name(mapping),
         remote: mapping.remote.clone(),
         behind: Behind::new(mapping.lag.as_ref(), mapping.is_complete),
         percent,
