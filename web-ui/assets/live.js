@@ -87,8 +87,9 @@
       source.close();
       source = null;
       retry = Math.min(retry + 1, 5);
-      tell("Not up to date: swift-s3-control does not answer this page. Trying again.");
-      setTimeout(follow, retry * retry * 1000);
+      // Streams end now and then, and the next one begins at once.
+      if (retry > 1) tell("Not up to date: swift-s3-control does not answer this page. Trying again.");
+      setTimeout(follow, (retry * retry - 1) * 1000 + 200);
     };
   }
 

@@ -23,7 +23,7 @@ use crate::visit::{Form, Visit};
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// And it takes at most this part of the time: a page that takes a while is made again less often.
 const FOLLOW_REST: u32 = 10;
-/// A stream ends after this time at the next chance; browsers begin another.
+/// A stream ends after this time; browsers begin another.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(600);
 /// A follower that hears nothing for so long may think that we are gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -345,7 +345,7 @@ fn follow<V: View>(visit: Visit, active: &'static str, load: Loader<V>) -> Respo
 
 impl<V: View> Follower<V> {
     async fn next(&mut self) -> Option<Event> {
-        while !self.has_ended {
+        while !self.has_ended && Instant::now() < self.until {
             tokio::time::sleep(self.rest).await;
             let making = self.visit.options.making.acquire().await;
             let began = Instant::now();
@@ -372,7 +372,6 @@ impl<V: View> Follower<V> {
                 self.last = hasher.finish();
                 return Some(Event::default().data(text));
             }
-            self.has_ended |= Instant::now() >= self.until;
         }
         None
     }
