@@ -6,7 +6,9 @@ use std::time::Duration;
 use swift_s3_proto::MAX_MESSAGE_BYTES;
 use swift_s3_proto::v1::config_service_client::ConfigServiceClient;
 use swift_s3_proto::v1::status_service_client::StatusServiceClient;
-use swift_s3_proto::v1::{CallerRole, GetCallerRequest, ListMappingsRequest, MappingStatus};
+use swift_s3_proto::v1::{
+    CallerRole, GetCallerRequest, ListMappingsRequest, ListNodesRequest, MappingStatus, NodeState, NodeStatus,
+};
 use tonic::body::Body;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -92,6 +94,15 @@ impl Api {
     pub async fn who(&self) -> Result<Who, Failure> {
         let answer = call(self.status().get_caller(GetCallerRequest {})).await?;
         Ok(Who { is_operator: answer.role() == CallerRole::Operator, name: answer.name })
+    }
+
+    /// Nodes in a state, by id; at most so many.
+    ///
+    /// # Errors
+    /// What the control plane answered.
+    pub async fn nodes_in(&self, state: NodeState, page_size: u32) -> Result<Vec<NodeStatus>, Failure> {
+        let request = ListNodesRequest { page_size, page_token: String::new(), state: state.into() };
+        Ok(call(self.status().list_nodes(request)).await?.nodes)
     }
 
     /// All mappings, in the order of the configuration; at most 10,000.

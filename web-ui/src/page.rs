@@ -10,13 +10,13 @@ use axum_extra::extract::CookieJar;
 use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
 use http::{HeaderValue, StatusCode, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::{Api, Who};
 use crate::assets::{ASSETS, Assets};
 use crate::failure::Failure;
+use crate::pages::encoded;
 use crate::visit::{Form, Visit};
 
 /// A page is made again at most this often for somebody who follows it.
@@ -234,7 +234,7 @@ pub async fn failed(visit: Visit, active: &'static str, failure: Failure) -> Res
         return json(failure.status, &failure);
     }
     if failure.is_stranger() {
-        let to = utf8_percent_encode(&visit.target, NON_ALPHANUMERIC);
+        let to = encoded(&visit.target);
         let mut cookies = visit.cookies;
         // It is nobody's any more, and would stand in the way of a certificate.
         cookies.drop_token();

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use swift_s3_proto::v1::{CoordinationMode, Lag, MappingStatus, NodeState, Problem};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Place};
 use crate::page;
 use crate::units;
 use crate::visit::Visit;
@@ -173,6 +173,12 @@ pub fn problem(problem: &Problem) -> String {
         (found, "") => found.to_owned(),
         (found, allowed) => format!("found {found}; allowed: {allowed}"),
     }
+}
+
+/// A problem at its place.
+#[must_use]
+pub fn place(told: &Problem) -> Place {
+    Place { path: told.path.clone(), problem: problem(told) }
 }
 
 /// The address of a page as JSON.

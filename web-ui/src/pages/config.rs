@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use swift_s3_proto::v1::{
     ApplyConfigRequest, Change, ChangeKind, DiffConfigRequest, GetConfigRequest, GetStatusRequest,
-    ListNodesRequest, ListRevisionsRequest, NodeState, Problem, Revision, RollbackConfigRequest,
-    ValidateConfigRequest,
+    ListRevisionsRequest, NodeState, Problem, Revision, RollbackConfigRequest, ValidateConfigRequest,
 };
 
 use super::lines::line_of;
@@ -23,7 +22,7 @@ use crate::visit::{self, Visit};
 /// Revisions on a page.
 const PAGE: u32 = 20;
 /// Nodes that are not there yet, on the page.
-const LATE: usize = 20;
+const LATE: u32 = 20;
 
 /// What the first page shows.
 #[derive(Debug, Serialize)]
@@ -200,16 +199,11 @@ pub async fn show(visit: Visit, Query(from): Query<From>) -> Response {
 
 async fn load(api: Api, from: From) -> Result<Config, Failure> {
     let (mut status, mut config) = (api.status(), api.config());
-    let late = |state: NodeState| {
-        let mut client = api.status();
-        let request = ListNodesRequest { page_size: 20, page_token: String::new(), state: state.into() };
-        async move { call(client.list_nodes(request)).await.map(|answer| answer.nodes) }
-    };
     let (told, revisions, refusing, stale) = tokio::join!(
         call(status.get_status(GetStatusRequest {})),
         call(config.list_revisions(ListRevisionsRequest { page_size: PAGE, page_token: from.after })),
-        late(NodeState::Rejected),
-        late(NodeState::Stale)
+        api.nodes_in(NodeState::Rejected, LATE),
+        api.nodes_in(NodeState::Stale, LATE)
     );
     let (told, revisions) = (told?, revisions?);
     let in_state = |state: NodeState| {
@@ -229,16 +223,12 @@ async fn load(api: Api, from: From) -> Result<Config, Failure> {
             sentence: convergence(told.revision, synced, connected, in_state(NodeState::Rejected), silent),
             late: late
                 .iter()
-                .take(LATE)
+                .take(usize::try_from(LATE).unwrap_or(usize::MAX))
                 .map(|node| Late {
                     node_id: node.node_id.clone(),
                     state: node_state(node.state()),
                     revision: node.revision,
-                    problems: node
-                        .problems
-                        .iter()
-                        .map(|problem| Place { path: problem.path.clone(), problem: super::problem(problem) })
-                        .collect(),
+                    problems: node.problems.iter().map(super::place).collect(),
                 })
                 .collect(),
         },

@@ -158,11 +158,7 @@ async fn load(api: Api, filter: Filter) -> Result<Failures, Failure> {
     };
     let now = Timestamp::now();
     Ok(Failures {
-        reasons: counted
-            .reasons
-            .iter()
-            .map(|count| Reason { reason: count.reason.clone(), rows: count.rows })
-            .collect(),
+        reasons: Reason::all(&counted.reasons),
         failures: listed.failures.iter().map(|failure| shown(failure, now)).collect(),
         total: listed.total,
         next,

@@ -300,10 +300,7 @@ async fn load_one(api: Api, id: String, has_charts: bool) -> Result<OneMapping, 
         document: pretty(&document),
         place: path,
         troubles: troubles.collect(),
-        reasons: failure_reasons
-            .iter()
-            .map(|count| Reason { reason: count.reason.clone(), rows: count.rows })
-            .collect(),
+        reasons: Reason::all(&failure_reasons),
         containers: containers.iter().map(Container::new).collect(),
         as_of: now.round(jiff::Unit::Second).unwrap_or(now).to_string(),
     })

@@ -271,11 +271,7 @@ fn shown(node: &NodeStatus, now: Timestamp) -> Node {
         }),
         containers: node.containers,
         behind: Behind::new(node.lag.as_ref(), true),
-        problems: node
-            .problems
-            .iter()
-            .map(|problem| Place { path: problem.path.clone(), problem: super::problem(problem) })
-            .collect(),
+        problems: node.problems.iter().map(super::place).collect(),
         capabilities: node.capabilities.clone(),
         load: node.load.as_ref().map(|load| Load {
             processor: processor(load.cpu_seconds, load.uptime_seconds),

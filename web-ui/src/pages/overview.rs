@@ -4,7 +4,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
 use swift_s3_proto::v1::{
-    ClusterStatus, GetStatusRequest, ListNodesRequest, MappingStatus, NodeState, NodeStatus,
+    ClusterStatus, FailureCount, GetStatusRequest, MappingStatus, NodeState, NodeStatus,
 };
 
 use super::history::{self, Chart};
@@ -18,7 +18,7 @@ use crate::visit::{Form, Visit};
 /// Mappings in the list of those furthest behind.
 const WORST: usize = 20;
 /// Nodes in the list of those that are not well.
-const LATE: usize = 20;
+const LATE: u32 = 20;
 
 /// Further behind than this deserves a look, in seconds. Amazon's own replication promises 15 minutes.
 const LATE_SECONDS: f64 = 900.0;
@@ -86,6 +86,14 @@ pub struct Reason {
     pub rows: u64,
 }
 
+impl Reason {
+    /// From the contract, in the order that it has there.
+    #[must_use]
+    pub fn all(counts: &[FailureCount]) -> Vec<Self> {
+        counts.iter().map(|count| Self { reason: count.reason.clone(), rows: count.rows }).collect()
+    }
+}
+
 /// A mapping in the list.
 #[derive(Debug, Serialize)]
 pub struct Bar {
@@ -132,19 +140,13 @@ pub async fn show(visit: Visit) -> Response {
 }
 
 async fn load(api: Api, has_charts: bool) -> Result<Overview, Failure> {
-    let late = |state: NodeState| {
-        let mut client = api.status();
-        let page_size = u32::try_from(LATE).unwrap_or(u32::MAX);
-        let request = ListNodesRequest { page_size, page_token: String::new(), state: state.into() };
-        async move { call(client.list_nodes(request)).await.map(|answer| answer.nodes) }
-    };
     let mut client = api.status();
     let (status, mappings, gone, refusing, stale, past) = tokio::join!(
         call(client.get_status(GetStatusRequest {})),
         api.mappings(),
-        late(NodeState::NotSeen),
-        late(NodeState::Rejected),
-        late(NodeState::Stale),
+        api.nodes_in(NodeState::NotSeen, LATE),
+        api.nodes_in(NodeState::Rejected, LATE),
+        api.nodes_in(NodeState::Stale, LATE),
         history::past_if(has_charts, &api, "")
     );
     let nodes = [gone?, refusing?, stale?].concat();
@@ -178,11 +180,7 @@ fn overview(
         mappings_holding_deletes: status.mappings_holding_deletes,
         containers: status.containers,
         failures: status.failures,
-        reasons: status
-            .failure_reasons
-            .iter()
-            .map(|count| Reason { reason: count.reason.clone(), rows: count.rows })
-            .collect(),
+        reasons: Reason::all(&status.failure_reasons),
         worst,
         worst_left_out,
         nodes: status
@@ -190,7 +188,11 @@ fn overview(
             .iter()
             .map(|nodes| NodesInState { state: node_state(nodes.state()), count: nodes.count })
             .collect(),
-        late_nodes: late.iter().take(LATE).map(|node| late_node(node, now)).collect(),
+        late_nodes: late
+            .iter()
+            .take(usize::try_from(LATE).unwrap_or(usize::MAX))
+            .map(|node| late_node(node, now))
+            .collect(),
         coordination: coordination(status),
         charts: Vec::new(),
         rate_text: (units::row_rate(rows_per_second), units::byte_rate(bytes_per_second)),
