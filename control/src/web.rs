@@ -52,6 +52,7 @@ pub async fn serve(
     let options = Arc::new(Options::new(env!("CARGO_PKG_VERSION"), names, stop.clone()));
     let mut connections = transport::accept(listener, Arc::clone(&doors.tls), BROWSERS);
     let (places, tracker) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new());
+    let routes = router();
     tracing::info!(%address, "serving the web pages");
     loop {
         let accepted = async {
@@ -64,9 +65,9 @@ pub async fn serve(
         };
         let Some((place, connection)) = accepted else { break };
         let visitor = visitor(&connection, &backend, &doors, requires_certificate, &options);
-        let stop = stop.clone();
+        let (routes, stop) = (routes.clone(), stop.clone());
         tracker.spawn(async move {
-            answer(connection, visitor, stop).await;
+            answer(connection, routes, visitor, stop).await;
             drop(place);
         });
     }
@@ -104,13 +105,13 @@ fn visitor(
     }
 }
 
-async fn answer(connection: Connection, visitor: Visitor, stop: CancellationToken) {
+async fn answer(connection: Connection, routes: axum::Router, visitor: Visitor, stop: CancellationToken) {
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(visitor.clone());
             request.map(axum::body::Body::new)
         })
-        .service(router().into_service().map_err(|never: std::convert::Infallible| match never {}));
+        .service(routes.into_service().map_err(|never: std::convert::Infallible| match never {}));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
