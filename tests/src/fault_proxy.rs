@@ -24,9 +24,11 @@ use tokio::sync::{oneshot, watch};
 use crate::operation::{Operation, RequestCounts, key_of};
 use crate::ports::{Neighbourhood, free_port};
 
+mod gate;
 mod rule;
 mod shaped_body;
 
+pub use gate::Gate;
 pub use rule::{Fault, Rule, Seen};
 use shaped_body::{Body, Shape, full, shaped};
 
@@ -226,13 +228,29 @@ impl Shared {
     }
 
     fn answered(&self, place: Option<Place>, status: u16) {
+        self.change(place, |seen| seen.status = Some(status));
+    }
+
+    fn change(&self, place: Option<Place>, change: impl FnOnce(&mut Seen)) {
         let mut state = self.lock();
         if let Some(place) = place
             && place.forgotten == state.forgotten
             && let Some(seen) = state.seen.get_mut(place.index)
         {
-            seen.status = Some(status);
+            change(seen);
         }
+    }
+}
+
+/// Tells when a request is over, also when its connection was cut and nobody is left to answer.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    place: Option<Place>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.shared.change(self.place, |seen| seen.over = true);
     }
 }
 
@@ -323,6 +341,7 @@ async fn answer(
     mut modes: watch::Receiver<Network>,
 ) -> io::Result<Response<Body>> {
     let (fault, place) = shared.arrive(describe(&request));
+    let _under_way = UnderWay { shared, place };
     let _ = modes.wait_for(|mode| *mode != Network::Stall).await;
     let fault = fault.unwrap_or(Fault::Delay(std::time::Duration::ZERO));
     match &fault {
@@ -335,6 +354,7 @@ async fn answer(
         Fault::Reset => return Err(io::Error::other("reset")),
         Fault::Stall => std::future::pending().await,
         Fault::Delay(pause) => tokio::time::sleep(*pause).await,
+        Fault::Hold(gate) => gate.pass().await,
         _ => {}
     }
     let (mut parts, body) = request.into_parts();
@@ -365,6 +385,7 @@ fn describe(request: &Request<Incoming>) -> Seen {
         key: key_of(request.uri()).unwrap_or_default(),
         headers: told_headers(request.headers()),
         status: None,
+        over: false,
         fault: None,
     }
 }

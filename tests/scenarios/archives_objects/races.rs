@@ -4,19 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use swift_s3_tests::fault_proxy::{Fault, FaultProxy, Network, Rule};
+use swift_s3_tests::fault_proxy::{Fault, FaultProxy, Gate, Network, Rule};
 use swift_s3_tests::operation::Operation;
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::site::Site;
 use swift_s3_tests::swift_cluster::ServerKind;
 use swift_s3_tests::sync_json::SyncJson;
-use swift_s3_tests::wait;
 
 use super::{archive, archived, expect_archived, expect_kept, key};
 use crate::worker_state::expect_parked;
 
-/// Long enough for a user's request in between, even on a busy machine.
-const HELD: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(20);
 
 /// Puts a fault proxy between one worker and every object server; answers the proxies by node.
@@ -40,15 +37,14 @@ async fn object_server_proxies(site: &Site, worker: usize) -> Result<Vec<FaultPr
 /// Runs worker 0 once, with the upload of the object held; does `meanwhile` while it is.
 async fn during_the_upload(site: &Site, meanwhile: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
     site.faults.forget();
-    site.faults.inject(Rule::new(Fault::Delay(HELD)).on(Operation::Put).times(1));
+    let gate = Gate::new();
+    site.faults.inject(Rule::new(Fault::Hold(gate.clone())).on(Operation::Put).times(1));
     let round = site.workers[0].run_once();
     let between = async {
-        wait::until("an upload", SOON, async || {
-            ensure!(site.faults.requests().of(Operation::Put) > 0, "none");
-            Ok(())
-        })
-        .await?;
-        meanwhile().await
+        gate.wait_held(1, SOON).await?;
+        meanwhile().await?;
+        gate.open();
+        Ok(())
     };
     let (outcome, ()) = tokio::try_join!(round, between)?;
     outcome.expect_code(0)?;
@@ -102,8 +98,9 @@ async fn a_local_delete_that_comes_after_an_overwrite_removes_nothing() -> Resul
     let site = archive(S3ServerKind::Memory).await?;
     site.swift.put_object("c", "o", "first", &[("X-Timestamp", "1400000000.00000")]).await?;
     let proxies = object_server_proxies(&site, 0).await?;
+    let gate = Gate::new();
     for proxy in &proxies {
-        proxy.inject(Rule::new(Fault::Delay(HELD)).method("DELETE"));
+        proxy.inject(Rule::new(Fault::Hold(gate.clone())).method("DELETE"));
     }
     let deletes = || {
         let seen = proxies.iter().flat_map(FaultProxy::seen);
@@ -111,12 +108,10 @@ async fn a_local_delete_that_comes_after_an_overwrite_removes_nothing() -> Resul
     };
     let round = site.workers[0].run_once();
     let overwrite = async {
-        wait::until("three local deletes", SOON, async || {
-            ensure!(deletes().len() == 3, "{} of 3", deletes().len());
-            Ok(())
-        })
-        .await?;
-        site.swift.put_object("c", "o", "second", &[]).await
+        gate.wait_held(3, SOON).await?;
+        let written = site.swift.put_object("c", "o", "second", &[]).await;
+        gate.open();
+        written
     };
     let (outcome, _) = tokio::try_join!(round, overwrite)?;
     outcome.expect_code(0)?;

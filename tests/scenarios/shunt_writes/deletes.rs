@@ -1,12 +1,12 @@
 //! DELETE through the shunt: one rule for GET, HEAD, LIST and DELETE.
 
 use anyhow::{Result, ensure};
-use swift_s3_tests::fault_proxy::{Fault, Rule};
+use swift_s3_tests::fault_proxy::{Fault, Gate, Rule};
 use swift_s3_tests::operation::Operation;
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::swift_client::SwiftClient;
 
-use super::Front;
+use super::{Front, SOON};
 
 /// Fails unless nobody sees the object any more, here or there.
 async fn expect_nowhere(front: &Front, name: &str) -> Result<()> {
@@ -50,19 +50,20 @@ async fn a_newer_write_that_was_carried_meanwhile_survives() -> Result<()> {
     let front = Front::start(S3ServerKind::Memory).await?;
     front.archive("o", b"old", &[]).await?;
     // The delete reaches Swift, and before the remote is asked again somebody writes, and a worker carries and archives that.
-    let held = front.site.faults.inject(
-        Rule::new(Fault::Delay(std::time::Duration::from_secs(6))).on(Operation::Head).after(1).times(1),
-    );
+    let gate = Gate::new();
+    let held =
+        front.site.faults.inject(Rule::new(Fault::Hold(gate.clone())).on(Operation::Head).after(1).times(1));
     let newer = async {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        gate.wait_held(1, SOON).await?;
         let copy = SwiftClient::new(&front.site.cluster.internal_url()?, front.site.swift.account(), None)?;
         copy.put_object("c", "o", "newer", &[("Content-Length", "5")]).await?;
-        front.site.bucket.put(&front.key("o"), "newer", &[], None).await
+        front.site.bucket.put(&front.key("o"), "newer", &[], None).await?;
+        gate.open();
+        Ok(())
     };
-    let (deleted, newer) = tokio::join!(front.client.delete_object("c", "o"), newer);
-    newer?;
+    let (deleted, ()) = tokio::try_join!(front.client.delete_object("c", "o"), newer)?;
     front.site.faults.remove(held);
-    ensure!(deleted?.status == 204, "the old one is gone");
+    ensure!(deleted.status == 204, "the old one is gone");
     let remote = front.site.bucket.get(&front.key("o")).await?;
     ensure!(remote.is_some_and(|remote| remote.body == "newer"), "the newer one was deleted");
     ensure!(front.site.swift.get_object("c", "o").await?.body == "newer", "the newer one is not local");
@@ -83,7 +84,7 @@ async fn a_remote_that_fails_is_never_told_as_deleted() -> Result<()> {
     ensure!(refused.status == 503, "{}", refused.status);
     front.site.faults.remove(down);
     for name in ["before", "after"] {
-        let deleted = super::wait::until("a delete that succeeds", super::SOON, async || {
+        let deleted = super::wait::until("a delete that succeeds", SOON, async || {
             let answer = front.client.delete_object("c", name).await?;
             ensure!(answer.status == 204, "{name}: {}", answer.status);
             Ok::<_, anyhow::Error>(answer)

@@ -1,10 +1,8 @@
 //! Large objects come back with their segments.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use swift_s3_tests::fault_proxy::{Fault, Rule};
+use swift_s3_tests::fault_proxy::{Fault, Gate, Rule};
 use swift_s3_tests::operation::Operation;
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::site::Site;
@@ -236,15 +234,16 @@ async fn a_newer_write_that_comes_while_the_companion_is_deleted_survives() -> R
     put_segment(swift, "s_segments", "1", 3000).await?;
     put_slo(swift, "slo", &["/s_segments/1"]).await?;
     archive(&front, "slo").await?;
-    let held = Duration::from_secs(6);
-    front.site.faults.inject(Rule::new(Fault::Delay(held)).on(Operation::Delete).times(1));
+    let gate = Gate::new();
+    front.site.faults.inject(Rule::new(Fault::Hold(gate.clone())).on(Operation::Delete).times(1));
     let newer = async {
-        tokio::time::sleep(held / 2).await;
-        front.site.bucket.put(&front.key("slo"), "newer", &[], None).await
+        gate.wait_held(1, SOON).await?;
+        front.site.bucket.put(&front.key("slo"), "newer", &[], None).await?;
+        gate.open();
+        Ok(())
     };
-    let (deleted, newer) = tokio::join!(front.client.delete_object("c", "slo"), newer);
-    newer?;
-    ensure!(deleted?.status == 204, "the old one is gone");
+    let (deleted, ()) = tokio::try_join!(front.client.delete_object("c", "slo"), newer)?;
+    ensure!(deleted.status == 204, "the old one is gone");
     let remote = front.site.bucket.get(&front.key("slo")).await?;
     ensure!(remote.is_some_and(|remote| remote.body == "newer"), "the newer one was deleted");
     Ok(())
@@ -260,10 +259,13 @@ async fn a_large_object_is_taken_away_again_when_a_segment_goes_meanwhile() -> R
     front.expect_gone("slo").await?;
     swift.put_object("s_segments", "1", content.clone(), &[("Content-Length", "3000")]).await?;
     // Asked before: the pipeline, versions, the object, the container of the segments, and the segment.
-    front.inner.inject(Rule::new(Fault::Delay(Duration::from_secs(8))).method("HEAD").after(5).times(1));
+    let gate = Gate::new();
+    front.inner.inject(Rule::new(Fault::Hold(gate.clone())).method("HEAD").after(5).times(1));
     front.read("slo", &content).await?;
     front.wait_local("slo", &content).await?;
+    gate.wait_held(1, SOON).await?;
     swift.delete_object("s_segments", "1").await?;
+    gate.open();
     front.wait_outcome("superseded").await?;
     front.expect_gone("slo").await?;
     front.read("slo", &content).await?;

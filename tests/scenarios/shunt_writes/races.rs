@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use swift_s3_tests::fault_proxy::{Fault, FaultProxy, Rule};
+use swift_s3_tests::fault_proxy::{Fault, FaultProxy, Gate, Rule};
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::swift_client::SwiftClient;
 use swift_s3_tests::wait;
@@ -134,10 +134,13 @@ async fn what_is_written_and_archived_before_the_restore_looks_is_not_hidden() -
     let front = Front::start(S3ServerKind::Memory).await?;
     front.archive("o", b"old", &[]).await?;
     // Its first question is about the container; the one about the object comes late.
-    front.inner.inject(Rule::new(Fault::Delay(Duration::from_secs(25))).method("HEAD").after(1).times(1));
+    let gate = Gate::new();
+    front.inner.inject(Rule::new(Fault::Hold(gate.clone())).method("HEAD").after(1).times(1));
     front.read("o", b"old").await?;
+    gate.wait_held(1, SOON).await?;
     front.archive("o", b"newer", &[]).await?;
-    ensure!(front.outcomes("superseded").await? == 0, "the restore was too quick");
+    ensure!(front.outcomes("superseded").await? == 0, "the restore did not wait");
+    gate.open();
     front.wait_outcome("superseded").await?;
     ensure!(front.written_back().is_empty(), "{:?}", front.written_back());
     front.expect_gone("o").await?;

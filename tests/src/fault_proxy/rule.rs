@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::gate::Gate;
 use crate::operation::Operation;
 
 /// One request that reached the proxy.
@@ -20,6 +21,8 @@ pub struct Seen {
     pub headers: Vec<(String, String)>,
     /// The status that the caller got; nothing while it is under way or when the connection was cut.
     pub status: Option<u16>,
+    /// Nothing more comes of it: it was answered, or its connection is gone.
+    pub over: bool,
     /// The fault that was done to it, if any.
     pub fault: Option<String>,
 }
@@ -49,6 +52,8 @@ pub enum Fault {
     Stall,
     /// Passes it on after a while.
     Delay(Duration),
+    /// Passes it on when the gate is open. For what must happen meanwhile; [`Fault::Delay`] only hopes that it does.
+    Hold(Gate),
     /// Cuts the connection when so many bytes of the answer's body have been passed on.
     TruncateAnswer(u64),
     /// Stops sending when so many bytes of the answer's body have been passed on, and keeps the connection.
@@ -63,6 +68,8 @@ pub enum Fault {
     SlowAnswer(u64),
     /// Reads the request's body at so many bytes per second.
     SlowRequest(u64),
+    /// Passes so many bytes of the request's body on, and the rest when the gate is open.
+    HoldRequest(u64, Gate),
     /// Replaces a header of the answer, for example `etag`.
     AnswerHeader(String, String),
 }

@@ -9,25 +9,28 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 
+use super::gate::Gate;
 use super::rule::Fault;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// How a body is passed on.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Shape {
     cut_at: Option<u64>,
     stall_at: Option<u64>,
     corrupt_at: Option<u64>,
     bytes_per_second: Option<u64>,
+    hold_at: Option<(u64, Gate)>,
 }
 
 impl Shape {
     pub(super) fn of_request(fault: &Fault) -> Self {
-        match *fault {
-            Fault::TruncateRequest(at) => Self { cut_at: Some(at), ..Self::default() },
-            Fault::CorruptRequest(at) => Self { corrupt_at: Some(at), ..Self::default() },
-            Fault::SlowRequest(rate) => Self { bytes_per_second: Some(rate.max(1)), ..Self::default() },
+        match fault {
+            Fault::TruncateRequest(at) => Self { cut_at: Some(*at), ..Self::default() },
+            Fault::CorruptRequest(at) => Self { corrupt_at: Some(*at), ..Self::default() },
+            Fault::SlowRequest(rate) => Self { bytes_per_second: Some((*rate).max(1)), ..Self::default() },
+            Fault::HoldRequest(at, gate) => Self { hold_at: Some((*at, gate.clone())), ..Self::default() },
             _ => Self::default(),
         }
     }
@@ -57,6 +60,11 @@ impl Shape {
         if let Some(rate) = self.bytes_per_second {
             let millis = length.saturating_mul(1000) / rate;
             tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+        if let Some((limit, gate)) = &self.hold_at
+            && at + length > *limit
+        {
+            gate.pass().await;
         }
         for (limit, end) in [(self.cut_at, End::Cut), (self.stall_at, End::Stall)] {
             if let Some(limit) = limit
