@@ -91,7 +91,7 @@ async fn a_leader_that_was_stopped_answers_and_writes_nothing_when_it_goes_on() 
     assert_eq!(node.report(vec![progress("db", "c", 1)]).await, "");
     let channel = leader.channel().await;
 
-    leader.signal(Signal::SIGSTOP);
+    leader.freeze().await;
     // These wait in its sockets until it goes on.
     let told =
         ProgressReport { sequence: 2, feeds: vec![progress("db", "c", 2)], ..ProgressReport::default() };

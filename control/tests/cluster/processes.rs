@@ -67,6 +67,18 @@ impl Process {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
+    /// Stops it where it stands. A signal takes its time: what is sent to the process afterwards must not be answered any more.
+    pub(crate) async fn freeze(&self) {
+        self.signal(nix::sys::signal::Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T"));
+        let running = || async {
+            let tasks = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path().join("stat"));
+            tasks.filter(|stat| !std::fs::read_to_string(stat).is_ok_and(is_stopped)).count()
+        };
+        eventually(running, |running| *running == 0).await;
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

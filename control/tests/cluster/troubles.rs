@@ -1,6 +1,6 @@
 //! etcd is away, slow, empty, compacted, or holds what nobody can read.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swift_s3_etcd::Repeat;
 use swift_s3_etcd::etcd_client::CompactionOptions;
@@ -38,6 +38,9 @@ async fn an_etcd_that_was_wiped_begins_empty_and_says_so_and_generations_still_g
     let (leader, follower) = pair(&etcd.url(), &[]).await;
     leader.apply(&document(&["c"]), 0).await.unwrap();
     let before = leader.node("n").await.snapshot_of(1).await;
+    // Generations begin with the second in which somebody begins to lead, and here nobody remembers the last one.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    eventually(|| async { second() }, |second| *second > before.generation >> 32).await;
     etcd.wipe().await;
     let is_empty = |revision: &Result<i64, _>| revision.as_ref().is_ok_and(|revision| *revision == 0);
     for process in [&leader, &follower] {
