@@ -12,7 +12,7 @@ use swift_s3_tests::swift_cluster::SwiftOptions;
 use swift_s3_tests::sync_json::SyncJson;
 use swift_s3_tests::wait;
 
-use crate::worker_state::expect_finished;
+use crate::worker_state::{entries, expect_finished};
 
 /// Uploading them takes nearly all of the time. Set [`COUNT_VARIABLE`] for more.
 const OBJECTS: u64 = 3_000;
@@ -46,12 +46,19 @@ async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Res
         .try_for_each(|_| async { Ok(()) })
         .await?;
     eprintln!("{objects} objects uploaded in {:?}", started.elapsed());
-    wait::until("as many PUTs as objects", Duration::from_secs(180), async || {
+    let carried = wait::until("as many PUTs as objects", Duration::from_secs(300), async || {
+        // On a slow machine object servers give container servers up, and keep the row for the updater that every
+        // cluster runs. Without it the row's own worker would never see it.
+        site.cluster.run_everywhere("object-updater").await?;
         let counts = site.s3.requests().await?;
         ensure!(counts.of(Operation::Put) >= objects, "{counts}");
         Ok(())
     })
-    .await?;
+    .await;
+    if carried.is_err() {
+        tell_what_workers_know(&site).await?;
+    }
+    carried?;
 
     // The hour is over: every worker verifies what the others did.
     for worker in &site.workers {
@@ -73,6 +80,21 @@ async fn three_workers_carry_thousands_of_objects_with_one_request_each() -> Res
     let differences = compare(&site.swift, "c", &site.bucket, None, Depth::Names).await?;
     differences.none()?;
     expect_right_content(&site, objects).await
+}
+
+/// Prints how far each worker is and what it said last.
+async fn tell_what_workers_know(site: &Site) -> Result<()> {
+    for worker in &site.workers {
+        let account = site.swift.account();
+        let rows = site.cluster.container_rows(account, "c", worker.node()).await?;
+        let entries: String = format!("{:?}", entries(worker, account, "c")?).chars().take(2_000).collect();
+        eprintln!("node {}: {} rows, state {entries}", worker.node(), rows.len());
+        let log = worker.log_text();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.len().saturating_sub(20);
+        lines.iter().skip(last).for_each(|line| eprintln!("  {line}"));
+    }
+    Ok(())
 }
 
 /// Reads every object of the bucket; names tell what content they have, as does the metadata.
