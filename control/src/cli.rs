@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use swift_s3_daemon::logging::{self, LogSettings};
+use swift_s3_daemon::admin::{self, Admin};
+use swift_s3_daemon::logging::LogSettings;
+use swift_s3_daemon::readiness::Readiness;
 use swift_s3_daemon::signals::{Request, Signals};
+use swift_s3_daemon::telemetry::{Process, Telemetry};
 use swift_s3_etcd::{Etcd, EtcdSettings};
 use swift_s3_web_ui::Backend;
 use tokio::net::TcpListener;
@@ -30,7 +33,7 @@ use crate::web::{self, Pages};
 
 mod arguments;
 
-pub use arguments::{Arguments, Format, Level};
+pub use arguments::Arguments;
 
 /// The server could not listen, or failed.
 const EXIT_FAILED: u8 = 1;
@@ -94,17 +97,23 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         file: arguments.log_file.clone(),
         syslog: None,
     };
-    logging::init(&log).map_err(usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    let inside = runtime.enter();
+    let process = Process { name: "swift-s3-control", version: env!("CARGO_PKG_VERSION"), instance: host() };
+    let telemetry = Telemetry::start(&process, &arguments.telemetry, &log).map_err(usage)?;
+    drop(inside);
+    let readiness = Readiness::default();
     let doors = Doors::default();
     open_doors(arguments, &doors).map_err(usage)?;
     let initial = arguments.config.as_deref().map(read_initial).transpose()?;
     let etcd = arguments.etcd.settings().map_err(usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(open_admin(arguments, &telemetry, &readiness))?;
     let ended = match etcd {
         None => {
             let directory = DataDirectory::lock(&arguments.data_dir).map_err(data)?;
             let store = Store::open(&directory).map_err(data)?;
-            let ended = runtime.block_on(serve(arguments, store, doors, initial));
+            let ended = runtime.block_on(serve(arguments, store, doors, initial, &readiness));
+            runtime.block_on(telemetry.shut_down());
             // A read of the database may hang in a blocking thread; everything that matters is written by now.
             runtime.shutdown_background();
             drop(directory);
@@ -112,11 +121,32 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Some(etcd) => {
             let directory = CopyDirectory::lock(&arguments.data_dir).map_err(data)?;
-            runtime.block_on(serve_cluster(arguments, etcd, directory, doors, initial))
+            runtime.block_on(serve_cluster(arguments, etcd, directory, doors, initial, &readiness))
         }
     };
+    runtime.block_on(telemetry.shut_down());
     runtime.shutdown_background();
     ended
+}
+
+fn host() -> String {
+    nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+async fn open_admin(
+    arguments: &Arguments,
+    telemetry: &Telemetry,
+    readiness: &Readiness,
+) -> Result<(), Failure> {
+    let Some(address) = arguments.admin_listen else { return Ok(()) };
+    let readiness = readiness.clone();
+    let admin = Admin {
+        metrics: telemetry.metrics().clone(),
+        level: telemetry.level().clone(),
+        readiness: Arc::new(move || readiness.state()),
+    };
+    let opened = admin::open(address, admin, arguments.admin_port_file.as_deref()).await;
+    opened.map(drop).map_err(|error| failed(format!("--admin-listen {address}: {error}")))
 }
 
 /// Every connection takes a file descriptor, and the usual soft limit of 1,024 is for programs that use `select`.
@@ -200,6 +230,7 @@ async fn serve(
     store: Store,
     doors: Doors,
     initial: Option<String>,
+    readiness: &Readiness,
 ) -> Result<(), Failure> {
     let signals = Signals::install().map_err(failed)?;
     let history = History::of(&arguments.data_dir);
@@ -211,7 +242,8 @@ async fn serve(
     let backend = server::backend(&control, &doors).map_err(failed)?;
     let pages = serve_pages(arguments, backend, &doors, &control.stopping).await?;
     let serving = tokio::spawn(server::serve(Arc::clone(&control), listener, doors.clone()));
-    until_stopped(arguments, signals, &doors, serving, &control.stopping).await?;
+    readiness.ready();
+    until_stopped(arguments, signals, &doors, serving, &control.stopping, readiness).await?;
     pages.finish().await;
     Ok(())
 }
@@ -253,17 +285,17 @@ async fn serve_cluster(
     directory: CopyDirectory,
     doors: Doors,
     initial: Option<String>,
+    readiness: &Readiness,
 ) -> Result<(), Failure> {
     let signals = Signals::install().map_err(failed)?;
     let (listener, address) = listen(arguments.listen, arguments.port_file.as_deref()).await?;
     let (board, stopping) = (Board::default(), CancellationToken::new());
     let history = History::of(&arguments.data_dir);
     let etcd = Etcd::new(etcd);
-    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     let cluster = Cluster {
         keys: Keys::new(&etcd.settings().prefix),
         etcd,
-        id: format!("{host}-{:08x}", rand::random::<u32>()),
+        id: format!("{}-{:08x}", host(), rand::random::<u32>()),
         address: advertised(arguments, address).map_err(usage)?,
         tls: arguments.tls_cert.as_ref().map(|_| peer_tls(arguments)),
         directory,
@@ -289,7 +321,8 @@ async fn serve_cluster(
         served.map_err(failed)
     });
     // The state may be found unusable, which has an exit code of its own.
-    until_stopped(arguments, signals, &doors, serving, &stopping).await?;
+    readiness.ready();
+    until_stopped(arguments, signals, &doors, serving, &stopping, readiness).await?;
     pages.finish().await;
     Ok(())
 }
@@ -356,6 +389,7 @@ async fn until_stopped<E: Into<Failure>>(
     doors: &Doors,
     serving: JoinHandle<Result<(), E>>,
     stopping: &CancellationToken,
+    readiness: &Readiness,
 ) -> Result<(), Failure> {
     tokio::pin!(serving);
     loop {
@@ -370,6 +404,7 @@ async fn until_stopped<E: Into<Failure>>(
             },
         }
     }
+    readiness.not_ready("stopping");
     stopping.cancel();
     match tokio::time::timeout(STOP_TIMEOUT, serving).await {
         Ok(ended) => {

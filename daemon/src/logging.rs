@@ -1,29 +1,24 @@
-//! Structured logs: text or JSON lines, to standard error, to a rotating file and to syslog.
+//! Structured logs: text or JSON lines, to standard error, to a rotating file and to syslog. The level can be changed while the
+//! process runs; an event is one line, with the trace that it belongs to.
 
-use std::borrow::Cow;
+mod line;
+mod repeats;
+mod sinks;
+
 use std::fmt;
-use std::io::{self, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use file_rotate::{ContentLimit, FileRotate, compression::Compression, suffix::AppendCount};
-use swift_s3_policy::{LogFormat, LogLevel, Syslog, SyslogProtocol};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use clap::ValueEnum;
+use swift_s3_policy::{LogFormat, LogLevel, Syslog};
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::{EnvFilter, reload};
 
-use crate::statsd::udp_socket_for;
-
-/// The file is rotated at this size, and [`KEPT_FILES`] old ones are kept, as operators of the Python daemon are used to.
-const ROTATE_BYTES: usize = 100 * 1024 * 1024;
-const KEPT_FILES: usize = 5;
-/// A syslog host that does not answer must not hold the daemon.
-const SYSLOG_TIMEOUT: Duration = Duration::from_secs(2);
-/// Facility `daemon` (3), severity `info` (6): the line itself carries the level. Source: RFC 3164, section 4.1.1.
-const SYSLOG_PRIORITY: u8 = 3 * 8 + 6;
+use line::{Lines, NoFields};
+use sinks::Writers;
 
 /// Where log lines go and what they look like.
 #[derive(Clone, Debug)]
@@ -56,51 +51,160 @@ pub enum LogError {
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Installs the process-wide subscriber.
-///
-/// # Errors
-/// When the log file cannot be opened for appending, or logging was set up before.
-pub fn init(settings: &LogSettings) -> Result<(), LogError> {
-    let mut sinks = Vec::new();
-    if settings.console {
-        sinks.push(Sink::Console);
-    }
-    if let Some(path) = &settings.file {
-        // FileRotate panics on a file that it cannot open, so the permission is tried first.
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|source| LogError::File { path: path.clone(), source })?;
-        sinks.push(Sink::File(Mutex::new(FileRotate::new(
-            path,
-            AppendCount::new(KEPT_FILES),
-            ContentLimit::BytesSurpassed(ROTATE_BYTES),
-            Compression::None,
-            None,
-        ))));
-    }
-    if let Some(syslog) = &settings.syslog {
-        sinks.push(Sink::Syslog(SyslogSink::new(syslog.clone())));
-    }
-    let writer = Writers(Arc::new(sinks));
-    let registry = tracing_subscriber::registry().with(filter(settings.level));
-    match settings.format {
-        LogFormat::Text => {
-            registry
-                .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer))
-                .try_init()?;
-        }
-        LogFormat::Json => {
-            registry
-                .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
-                .try_init()?;
+/// Log levels by their names in Python, which operators of the original know; as a flag and as a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// A human must look.
+    Error,
+    /// Unexpected, but work goes on.
+    Warning,
+    /// Changes of state.
+    Info,
+    /// Single objects, requests and messages.
+    Debug,
+    /// Everything, libraries included.
+    Trace,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warning => Self::Warning,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
         }
     }
-    if settings.syslog.is_some() {
-        tracing::debug!("using syslog");
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warning => Self::Warning,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        }
     }
-    Ok(())
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        formatter.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// Forms of a log, as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// Lines for people.
+    Text,
+    /// A JSON object on each line.
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// Lines that were written, by level, and those that were left out because many of their kind came.
+#[derive(Debug, Default)]
+pub struct LogCounts {
+    errors: AtomicU64,
+    warnings: AtomicU64,
+    others: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl LogCounts {
+    /// Lines written at a level: `error`, `warning`, or `info` for all that are less important.
+    #[must_use]
+    pub fn lines(&self) -> [(&'static str, u64); 3] {
+        [("error", &self.errors), ("warning", &self.warnings), ("info", &self.others)]
+            .map(|(level, count)| (level, count.load(Ordering::Relaxed)))
+    }
+
+    /// Lines left out.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, level: tracing::Level) {
+        let counter = match level {
+            tracing::Level::ERROR => &self.errors,
+            tracing::Level::WARN => &self.warnings,
+            _ => &self.others,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Changes how much is logged while the process runs.
+#[derive(Clone)]
+pub struct LevelSwitch {
+    current: Arc<Mutex<LogLevel>>,
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl fmt::Debug for LevelSwitch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LevelSwitch").field("current", &self.level()).finish_non_exhaustive()
+    }
+}
+
+impl LevelSwitch {
+    /// The level in force.
+    #[must_use]
+    pub fn level(&self) -> LogLevel {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, lines less important than `level` are dropped.
+    pub fn set(&self, level: LogLevel) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current == level {
+            return;
+        }
+        // Fails only when the subscriber is gone, and then nobody logs.
+        if self.filter.reload(filter(level)).is_ok() {
+            let (from, to) = (Level::from(*current), Level::from(level));
+            *current = level;
+            drop(current);
+            tracing::info!(%from, %to, "log level changed");
+        }
+    }
+}
+
+/// The layer that writes lines.
+pub(crate) struct LogLayer {
+    pub(crate) layer: Box<dyn Layer<Registry> + Send + Sync>,
+    pub(crate) level: LevelSwitch,
+    pub(crate) counts: Arc<LogCounts>,
+}
+
+/// Opens what lines go to.
+pub(crate) fn layer(settings: &LogSettings) -> Result<LogLayer, LogError> {
+    let writers = Writers::open(settings)?;
+    let counts = Arc::<LogCounts>::default();
+    let lines = Lines::new(settings.format, Arc::clone(&counts));
+    let (filter, handle) = reload::Layer::new(filter(settings.level));
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .fmt_fields(NoFields)
+        .event_format(lines)
+        .with_writer(writers)
+        .with_filter(filter);
+    let level = LevelSwitch { current: Arc::new(Mutex::new(settings.level)), filter: handle };
+    Ok(LogLayer { layer: Box::new(layer), level, counts })
 }
 
 /// Our own level, and warnings only from the libraries below us: at `debug` an operator wants this program's story.
@@ -119,154 +223,4 @@ fn filter(level: LogLevel) -> EnvFilter {
     };
     // A prefix: all crates of the product begin so.
     EnvFilter::new(format!("{libraries},swift_s3={own}"))
-}
-
-enum Sink {
-    Console,
-    File(Mutex<FileRotate<AppendCount>>),
-    Syslog(SyslogSink),
-}
-
-#[derive(Clone)]
-struct Writers(Arc<Vec<Sink>>);
-
-impl<'a> MakeWriter<'a> for Writers {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
-    }
-}
-
-/// Writes one formatted line to every sink. A sink that fails (full disk, dead syslog) is skipped: losing a log line
-/// is better than losing the daemon.
-struct Line<'a>(&'a [Sink]);
-
-impl Write for Line<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let shown = on_one_line(line);
-        for sink in self.0 {
-            match sink {
-                Sink::Console => drop(io::stderr().write_all(&shown)),
-                Sink::File(file) => {
-                    drop(file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&shown))
-                }
-                Sink::Syslog(syslog) => syslog.send(&shown),
-            }
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// An event's text without control characters but the newline at its end. Object names and answers of servers may hold any
-/// character, and must not look like lines of their own nor steer a terminal.
-fn on_one_line(line: &[u8]) -> Cow<'_, [u8]> {
-    let Ok(text) = std::str::from_utf8(line) else { return Cow::Borrowed(line) };
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(line);
-    }
-    let mut shown = String::with_capacity(line.len() + 16);
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown.push('\n');
-    Cow::Owned(shown.into_bytes())
-}
-
-/// Lines wait for a syslog host in a queue of this length; when it is full, lines are dropped rather than work held.
-const SYSLOG_QUEUE: usize = 1_024;
-
-/// Sends lines to a syslog host from a thread of its own.
-struct SyslogSink {
-    queue: std::sync::mpsc::SyncSender<Vec<u8>>,
-}
-
-impl SyslogSink {
-    fn new(settings: Syslog) -> Self {
-        let (queue, lines) = std::sync::mpsc::sync_channel::<Vec<u8>>(SYSLOG_QUEUE);
-        std::thread::spawn(move || {
-            let mut connection = None;
-            for line in lines {
-                if connection.is_none() {
-                    connection = SyslogConnection::open(&settings).ok();
-                }
-                if let Some(open) = &mut connection
-                    && open.send(&line).is_err()
-                {
-                    connection = None;
-                }
-            }
-        });
-        Self { queue }
-    }
-
-    fn send(&self, line: &[u8]) {
-        let text = line.strip_suffix(b"\n").unwrap_or(line);
-        let mut packet = format!("<{SYSLOG_PRIORITY}>swift-s3-sync: ").into_bytes();
-        packet.extend_from_slice(text);
-        drop(self.queue.try_send(packet));
-    }
-}
-
-enum SyslogConnection {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
-}
-
-impl SyslogConnection {
-    fn open(settings: &Syslog) -> io::Result<Self> {
-        let address = (settings.host.as_str(), settings.port);
-        match settings.protocol {
-            SyslogProtocol::Udp => {
-                let (socket, address) = udp_socket_for(&settings.host, settings.port)?;
-                socket.connect(address)?;
-                Ok(Self::Udp(socket))
-            }
-            SyslogProtocol::Tcp => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_write_timeout(Some(SYSLOG_TIMEOUT))?;
-                Ok(Self::Tcp(stream))
-            }
-        }
-    }
-
-    fn send(&mut self, packet: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Udp(socket) => socket.send(packet).map(drop),
-            Self::Tcp(stream) => stream.write_all(packet).and_then(|()| stream.write_all(b"\n")),
-        }
-    }
-}
-
-impl fmt::Debug for Writers {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Writers({})", self.0.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_a_newline_stays_on_its_line() {
-        for (event, shown) in [
-            ("plain ü\n", "plain ü\n"),
-            ("object=x\n2026 ERROR forged\n", "object=x\\n2026 ERROR forged\n"),
-            ("steers \u{1b}[2J\u{9b}\r\n", "steers \\u{1b}[2J\\u{9b}\\r\n"),
-            ("", ""),
-        ] {
-            assert_eq!(String::from_utf8_lossy(&on_one_line(event.as_bytes())), shown);
-        }
-        assert_eq!(on_one_line(b"\xff\n").as_ref(), b"\xff\n");
-    }
 }

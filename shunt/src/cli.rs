@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use http::Uri;
-use swift_s3_policy::{LogFormat, LogLevel};
+use swift_s3_daemon::logging::{Format, Level};
+use swift_s3_daemon::telemetry::TelemetryArguments;
 
 const AFTER_HELP: &str = "\
 Signals:
@@ -45,7 +46,7 @@ pub struct Arguments {
     /// A file with the token that the filter shows; needed where the filter comes by TCP
     #[arg(long, value_name = "PATH", env = "SWIFT_S3_SHUNT_FILTER_TOKEN_FILE", requires = "filter_listen")]
     pub filter_token_file: Option<PathBuf>,
-    /// Serve /live, /ready and /metrics here
+    /// Serve /live, /ready, /metrics and /log-level here
     #[arg(long, value_name = "ADDRESS", env = "SWIFT_S3_SHUNT_ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
     /// The configuration file, sync.json; with --control, only what belongs to this machine is read from it
@@ -110,55 +111,13 @@ pub struct Arguments {
     pub log_level: Level,
     /// Form of the log
     #[arg(long, value_name = "FORMAT", env = "SWIFT_S3_SHUNT_LOG_FORMAT", default_value = "text")]
-    pub log_format: Form,
+    pub log_format: Format,
     /// Log to this file (rotated at 100 MiB, five kept) instead of standard error
     #[arg(long, value_name = "PATH", env = "SWIFT_S3_SHUNT_LOG_FILE")]
     pub log_file: Option<PathBuf>,
-}
-
-/// Log levels by their names in Python, which operators of the original know.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Level {
-    /// A human must look.
-    Error,
-    /// Unexpected, but work goes on.
-    Warning,
-    /// Changes of state.
-    Info,
-    /// Every request that the shunt answers itself.
-    Debug,
-    /// Everything, libraries included.
-    Trace,
-}
-
-impl From<Level> for LogLevel {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::Error,
-            Level::Warning => Self::Warning,
-            Level::Info => Self::Info,
-            Level::Debug => Self::Debug,
-            Level::Trace => Self::Trace,
-        }
-    }
-}
-
-/// Forms of a log.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Form {
-    /// Lines for people.
-    Text,
-    /// A JSON object on each line.
-    Json,
-}
-
-impl From<Form> for LogFormat {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::Text => Self::Text,
-            Form::Json => Self::Json,
-        }
-    }
+    /// Traces and metrics
+    #[command(flatten)]
+    pub telemetry: TelemetryArguments,
 }
 
 /// Runs the program.

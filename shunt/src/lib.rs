@@ -15,12 +15,11 @@
 //! | [`copy`] | copies of archived objects |
 //! | [`glacier`] | objects in an archive of their remote |
 //! | [`remote`] | requests to remotes, and what clients are told when they fail |
-//! | [`admin`], [`metrics`] | liveness, readiness and figures |
+//! | [`readiness`], [`metrics`] | whether it may be sent requests, and figures |
 //!
 //! Local first, always: the remote is asked only after Swift itself has answered 404 to the client's own request, which it does only to those who
 //! may read the object. Nothing is kept on disk but the last good configuration.
 
-pub mod admin;
 pub mod body;
 pub mod cli;
 pub mod context;
@@ -32,6 +31,7 @@ pub mod metrics;
 pub mod policy;
 pub mod proxy;
 pub mod read;
+pub mod readiness;
 pub mod remote;
 pub mod request;
 pub mod restore;

@@ -212,7 +212,7 @@ pub async fn answer(
             if policy == MergeFailure::Error {
                 return failed(&page.headers, &failure);
             }
-            context.metrics.partial_listings.inc();
+            context.metrics.partial_listings.add(1, &[]);
             (Vec::new(), true)
         }
     };

@@ -1,135 +1,128 @@
-//! Figures, in the text format of Prometheus.
+//! What the shunt counts.
 
-use std::fmt;
-use std::sync::Arc;
+use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
+use swift_s3_daemon::metrics::{Kind, Metric, Metrics as Process, SECONDS, label};
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+const ANSWERS: Metric = Metric {
+    name: "swift_s3_shunt.answers",
+    kind: Kind::Counter,
+    unit: "{answer}",
+    help: "Answers, by door, operation and class of status.",
+    labels: &["door", "operation", "status"],
+};
+const REMOTE_REQUESTS: Metric = Metric {
+    name: "swift_s3_shunt.remote_requests",
+    kind: Kind::Counter,
+    unit: "{request}",
+    help: "Questions to remotes, by operation and outcome.",
+    labels: &["operation", "outcome"],
+};
+const FIRST_BYTE: Metric = Metric {
+    name: "swift_s3_shunt.first_byte",
+    kind: Kind::Histogram(SECONDS),
+    unit: "s",
+    help: "Time until an answer from a remote begins.",
+    labels: &[],
+};
+const REMOTE_CONTENT: Metric = Metric {
+    name: "swift_s3_shunt.remote_content",
+    kind: Kind::Counter,
+    unit: "By",
+    help: "Archived content handed out.",
+    labels: &[],
+};
+const RESUMED: Metric = Metric {
+    name: "swift_s3_shunt.resumed",
+    kind: Kind::Counter,
+    unit: "{body}",
+    help: "Remote contents resumed after they broke.",
+    labels: &[],
+};
+const RESTORES: Metric = Metric {
+    name: "swift_s3_shunt.restores",
+    kind: Kind::Counter,
+    unit: "{object}",
+    help: "Objects written back, by outcome.",
+    labels: &["outcome"],
+};
+const PARTIAL_LISTINGS: Metric = Metric {
+    name: "swift_s3_shunt.partial_listings",
+    kind: Kind::Counter,
+    unit: "{listing}",
+    help: "Listings without the names of the remote.",
+    labels: &[],
+};
+const CONNECTIONS: Metric = Metric {
+    name: "swift_s3_shunt.connections",
+    kind: Kind::Gauge,
+    unit: "{connection}",
+    help: "Open connections of clients.",
+    labels: &[],
+};
+const REFUSED_CONNECTIONS: Metric = Metric {
+    name: "swift_s3_shunt.refused_connections",
+    kind: Kind::Counter,
+    unit: "{connection}",
+    help: "Connections refused because there were too many.",
+    labels: &[],
+};
 
-/// Labels of an answer. All values come from fixed sets.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct AnswerLabels {
-    /// `proxy` or `filter`.
-    pub door: &'static str,
-    /// `pass`, `read`, `listing`, `delete`, `post` or `copy`.
-    pub operation: &'static str,
-    /// `1xx` to `5xx`.
-    pub status: &'static str,
-}
-
-/// Labels of what was asked of a remote.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RemoteLabels {
-    /// `get`, `head`, `list`, `delete`, `post`.
-    pub operation: &'static str,
-    /// `ok`, `absent`, or the word of a [`swift_s3_store::ErrorKind`].
-    pub outcome: &'static str,
-}
-
-/// Labels of a restore.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct OutcomeLabels {
-    /// What became of it.
-    pub outcome: &'static str,
-}
+/// Everything that the shunt counts beside what every process tells.
+pub const METRICS: &[&Metric] = &[
+    &ANSWERS,
+    &REMOTE_REQUESTS,
+    &FIRST_BYTE,
+    &REMOTE_CONTENT,
+    &RESUMED,
+    &RESTORES,
+    &PARTIAL_LISTINGS,
+    &CONNECTIONS,
+    &REFUSED_CONNECTIONS,
+];
 
 /// See the module. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Arc<Registry>,
-    /// Answers given.
-    pub answers: Family<AnswerLabels, Counter>,
-    /// Requests to remotes.
-    pub remote: Family<RemoteLabels, Counter>,
+    answers: Counter<u64>,
+    remote: Counter<u64>,
     /// Seconds until the first byte of an answer of the shunt's own.
-    pub first_byte: Histogram,
+    pub first_byte: Histogram<f64>,
     /// Bytes of archived content handed out.
-    pub remote_bytes: Counter,
+    pub remote_content: Counter<u64>,
     /// Remote bodies resumed after they broke.
-    pub resumed: Counter,
-    /// Objects written back.
-    pub restores: Family<OutcomeLabels, Counter>,
+    pub resumed: Counter<u64>,
+    restores: Counter<u64>,
     /// Listings without the remote's names.
-    pub partial_listings: Counter,
+    pub partial_listings: Counter<u64>,
     /// Open connections of clients.
-    pub connections: Gauge,
+    pub connections: UpDownCounter<i64>,
     /// Connections refused because there were too many.
-    pub refused_connections: Counter,
-}
-
-impl fmt::Debug for Metrics {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Metrics").finish_non_exhaustive()
-    }
+    pub refused_connections: Counter<u64>,
 }
 
 impl Default for Metrics {
+    /// Counts for nobody.
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("swift_s3_shunt");
-        let answers = Family::default();
-        registry.register("answers", "Answers, by door, operation and class of status", answers.clone());
-        let remote = Family::default();
-        registry.register("remote_requests", "Requests to remotes, by operation and outcome", remote.clone());
-        let first_byte = Histogram::new(exponential_buckets(0.001, 2.0, 15));
-        registry.register_with_unit(
-            "first_byte",
-            "Time until an answer from a remote begins",
-            Unit::Seconds,
-            first_byte.clone(),
-        );
-        let remote_bytes = Counter::default();
-        registry.register_with_unit(
-            "remote_content",
-            "Archived content handed out",
-            Unit::Bytes,
-            remote_bytes.clone(),
-        );
-        let resumed = Counter::default();
-        registry.register("resumed", "Remote contents resumed after they broke", resumed.clone());
-        let restores = Family::default();
-        registry.register("restores", "Objects written back, by outcome", restores.clone());
-        let partial_listings = Counter::default();
-        registry.register(
-            "partial_listings",
-            "Listings without the names of the remote",
-            partial_listings.clone(),
-        );
-        let connections = Gauge::default();
-        registry.register("connections", "Open connections of clients", connections.clone());
-        let refused_connections = Counter::default();
-        registry.register(
-            "refused_connections",
-            "Connections refused because there were too many",
-            refused_connections.clone(),
-        );
-        Self {
-            registry: Arc::new(registry),
-            answers,
-            remote,
-            first_byte,
-            remote_bytes,
-            resumed,
-            restores,
-            partial_listings,
-            connections,
-            refused_connections,
-        }
+        Self::new(&Process::default())
     }
 }
 
 impl Metrics {
-    /// All figures as text.
+    /// Counts in the metrics of this process.
     #[must_use]
-    pub fn render(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+    pub fn new(process: &Process) -> Self {
+        let meter = process.meter(METRICS);
+        Self {
+            answers: ANSWERS.counter(&meter),
+            remote: REMOTE_REQUESTS.counter(&meter),
+            first_byte: FIRST_BYTE.histogram(&meter),
+            remote_content: REMOTE_CONTENT.counter(&meter),
+            resumed: RESUMED.counter(&meter),
+            restores: RESTORES.counter(&meter),
+            partial_listings: PARTIAL_LISTINGS.counter(&meter),
+            connections: CONNECTIONS.up_down(&meter),
+            refused_connections: REFUSED_CONNECTIONS.counter(&meter),
+        }
     }
 
     /// Counts an answer.
@@ -141,16 +134,16 @@ impl Metrics {
             4 => "4xx",
             _ => "5xx",
         };
-        self.answers.get_or_create(&AnswerLabels { door, operation, status }).inc();
+        self.answers.add(1, &[label("door", door), label("operation", operation), label("status", status)]);
     }
 
     /// Counts a restore, or one that was not begun.
     pub fn restored(&self, outcome: &'static str) {
-        self.restores.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.restores.add(1, &[label("outcome", outcome)]);
     }
 
     /// Counts a request to a remote.
     pub fn asked_remote(&self, operation: &'static str, outcome: &'static str) {
-        self.remote.get_or_create(&RemoteLabels { operation, outcome }).inc();
+        self.remote.add(1, &[label("operation", operation), label("outcome", outcome)]);
     }
 }

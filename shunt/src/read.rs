@@ -133,7 +133,7 @@ pub async fn answer(context: &Arc<Context>, miss: Miss<'_>) -> Option<Response> 
             failure.response()
         }
     };
-    context.metrics.first_byte.observe(started.elapsed().as_secs_f64());
+    context.metrics.first_byte.record(started.elapsed().as_secs_f64(), &[]);
     Some(restored(context, miss, answer))
 }
 

@@ -3,14 +3,18 @@
 mod controlled;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, ValueEnum};
-use swift_s3_daemon::logging::{self, LogSettings};
+use clap::Parser;
+use swift_s3_daemon::admin::{self, Admin};
+use swift_s3_daemon::logging::{Level, LogSettings};
+use swift_s3_daemon::readiness::Readiness;
 use swift_s3_daemon::signals::Signals;
 use swift_s3_daemon::statsd::Counters;
+use swift_s3_daemon::telemetry::{Process, Telemetry, TelemetryArguments};
 use swift_s3_etcd::{ErrorKind, Etcd, EtcdArguments};
 use swift_s3_policy::document::local_settings;
 use swift_s3_policy::{ConfigProblem, CoordinationChoice, LogLevel, Secret, SecretSource, SyncConfig};
@@ -99,33 +103,15 @@ pub struct Arguments {
     /// Share the work out through etcd
     #[command(flatten)]
     pub etcd: EtcdArguments,
-}
-
-/// Log levels by their names in Python, which operators of the original know.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Level {
-    /// A human must look.
-    Error,
-    /// Unexpected, but work goes on.
-    Warning,
-    /// Changes of state.
-    Info,
-    /// Every object.
-    Debug,
-    /// Everything, libraries included.
-    Trace,
-}
-
-impl From<Level> for LogLevel {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::Error,
-            Level::Warning => Self::Warning,
-            Level::Info => Self::Info,
-            Level::Debug => Self::Debug,
-            Level::Trace => Self::Trace,
-        }
-    }
+    /// Serve /live, /ready, /metrics and /log-level here; port 0 takes a free one [default: not at all]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SWIFT_S3_SYNC_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Write the address of --admin-listen to this file
+    #[arg(long, value_name = "PATH", env = "SWIFT_S3_SYNC_ADMIN_PORT_FILE", requires = "admin_listen")]
+    pub admin_port_file: Option<PathBuf>,
+    /// Traces and metrics
+    #[command(flatten)]
+    pub telemetry: TelemetryArguments,
 }
 
 /// Runs the program.
@@ -181,17 +167,22 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Ok(ground) => ground,
         Err(problems) => return refuse(arguments, &problems),
     };
-    let log = LogSettings {
-        level: arguments.log_level.map_or(config.log_level, LogLevel::from),
-        format: config.log_format,
-        console: arguments.console,
-        file: config.log_file.clone(),
-        syslog: config.syslog.clone(),
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("swift-s3-sync: could not start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
     };
-    if let Err(error) = logging::init(&log) {
-        eprintln!("swift-s3-sync: {error}");
-        return ExitCode::from(EXIT_CONFIGURATION);
-    }
+    let inside = runtime.enter();
+    let telemetry = match start_telemetry(arguments, &config) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("swift-s3-sync: {error}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    drop(inside);
     for warning in &warnings {
         tracing::warn!("{}: {warning}", file(arguments));
     }
@@ -199,40 +190,99 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("the configuration has no containers; nothing to do");
         return ExitCode::SUCCESS;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "could not start the runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    let code = runtime.block_on(async {
-        let signals = match Signals::install() {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!(%error, "could not install signal handlers");
-                return ExitCode::FAILURE;
-            }
-        };
-        if let Some(etcd) = &etcd
-            && let Err(error) = etcd.get(&etcd.key("workers/")).await
-            && error.kind() == ErrorKind::Denied
-        {
-            // Without an answer work goes on by the implicit rules; with this one somebody has to look.
-            tracing::error!(%error, "etcd does not let this worker in");
-            eprintln!("swift-s3-sync: {error}");
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
-        match (control, ground) {
-            (Some(settings), _) => controlled::serve(arguments, settings, etcd, config, local, signals).await,
-            (None, Some(ground)) => alone(arguments, etcd.as_ref(), Arc::new(config), ground, signals).await,
-            (None, None) => ExitCode::FAILURE,
-        }
-    });
+    let parts =
+        Life { telemetry: &telemetry, readiness: Readiness::default(), etcd, control, config, local, ground };
+    let code = runtime.block_on(live(arguments, parts));
+    runtime.block_on(telemetry.shut_down());
     // A DNS lookup or a database read may hang in a blocking thread; everything that matters is saved by now.
     runtime.shutdown_background();
     drop(lock);
     code
+}
+
+/// What the process has when its life begins.
+struct Life<'a> {
+    telemetry: &'a Telemetry,
+    readiness: Readiness,
+    etcd: Option<Etcd>,
+    control: Option<ControlSettings>,
+    config: SyncConfig,
+    local: Option<String>,
+    ground: Option<Ground>,
+}
+
+async fn live(arguments: &Arguments, life: Life<'_>) -> ExitCode {
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "could not install signal handlers");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = open_admin(arguments, life.telemetry, &life.readiness).await {
+        tracing::error!(%error, "could not serve --admin-listen");
+        eprintln!("swift-s3-sync: --admin-listen: {error}");
+        return ExitCode::FAILURE;
+    }
+    if let Some(etcd) = &life.etcd
+        && let Err(error) = etcd.get(&life.etcd.key("workers/")).await
+        && error.kind() == ErrorKind::Denied
+    {
+        // Without an answer work goes on by the implicit rules; with this one somebody has to look.
+        tracing::error!(%error, "etcd does not let this worker in");
+        eprintln!("swift-s3-sync: {error}");
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
+    match (life.control, life.ground) {
+        (Some(settings), _) => {
+            controlled::serve(
+                arguments,
+                settings,
+                life.etcd,
+                life.config,
+                life.local,
+                signals,
+                &life.readiness,
+            )
+            .await
+        }
+        (None, Some(ground)) => {
+            alone(arguments, life.etcd.as_ref(), Arc::new(life.config), ground, signals, &life.readiness)
+                .await
+        }
+        (None, None) => ExitCode::FAILURE,
+    }
+}
+
+fn start_telemetry(arguments: &Arguments, config: &SyncConfig) -> Result<Telemetry, String> {
+    let process = Process {
+        name: "swift-s3-sync",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: node_id(arguments).map_err(|problem| problem.to_string())?,
+    };
+    let log = LogSettings {
+        level: arguments.log_level.map_or(config.log_level, LogLevel::from),
+        format: config.log_format,
+        console: arguments.console,
+        file: config.log_file.clone(),
+        syslog: config.syslog.clone(),
+    };
+    Telemetry::start(&process, &arguments.telemetry, &log).map_err(|error| error.to_string())
+}
+
+async fn open_admin(
+    arguments: &Arguments,
+    telemetry: &Telemetry,
+    readiness: &Readiness,
+) -> std::io::Result<()> {
+    let Some(address) = arguments.admin_listen else { return Ok(()) };
+    let readiness = readiness.clone();
+    let admin = Admin {
+        metrics: telemetry.metrics().clone(),
+        level: telemetry.level().clone(),
+        readiness: Arc::new(move || readiness.state()),
+    };
+    admin::open(address, admin, arguments.admin_port_file.as_deref()).await.map(drop)
 }
 
 /// The configuration file; under a control plane what of it belongs to the node, with its text.
@@ -331,6 +381,7 @@ async fn alone(
     config: Arc<SyncConfig>,
     ground: Ground,
     signals: Signals,
+    readiness: &Readiness,
 ) -> ExitCode {
     let node_id = match node_id(arguments) {
         Ok(node_id) => node_id,
@@ -361,7 +412,9 @@ async fn alone(
     let running = std::sync::Mutex::new(config);
     // Nobody gives orders.
     let (_orders, receiver) = mpsc::channel(1);
+    readiness.ready();
     scheduler.run(signals, Box::new(move || startup::reload(&path, &running)), receiver).await;
+    readiness.not_ready("stopping");
     ExitCode::SUCCESS
 }
 

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use swift_s3_daemon::logging::{Format, Level};
+use swift_s3_daemon::telemetry::TelemetryArguments;
 use swift_s3_etcd::EtcdArguments;
-use swift_s3_policy::{LogFormat, LogLevel};
 
 const AFTER_HELP: &str = "\
 Signals:
@@ -120,49 +121,13 @@ pub struct Arguments {
     /// Log to standard error too when there is a log file
     #[arg(long)]
     pub console: bool,
-}
-
-/// Log levels.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Level {
-    /// A human must look.
-    Error,
-    /// Unexpected, but work goes on.
-    Warning,
-    /// Changes of state.
-    Info,
-    /// Every message.
-    Debug,
-    /// Everything, libraries included.
-    Trace,
-}
-
-impl From<Level> for LogLevel {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::Error,
-            Level::Warning => Self::Warning,
-            Level::Info => Self::Info,
-            Level::Debug => Self::Debug,
-            Level::Trace => Self::Trace,
-        }
-    }
-}
-
-/// Log formats.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Text => Self::Text,
-            Format::Json => Self::Json,
-        }
-    }
+    /// Serve /live, /ready, /metrics and /log-level here; port 0 takes a free one [default: not at all]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SWIFT_S3_CONTROL_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Write the address of --admin-listen to this file
+    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_ADMIN_PORT_FILE", requires = "admin_listen")]
+    pub admin_port_file: Option<PathBuf>,
+    /// Traces and metrics
+    #[command(flatten)]
+    pub telemetry: TelemetryArguments,
 }

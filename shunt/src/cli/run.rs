@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
+use swift_s3_daemon::admin::{self, Admin};
 use swift_s3_daemon::control_client::ControlSettings;
-use swift_s3_daemon::logging::{self, LogSettings};
+use swift_s3_daemon::logging::LogSettings;
 use swift_s3_daemon::signals::{Request, Signals};
+use swift_s3_daemon::telemetry::{Process, Telemetry};
 use swift_s3_policy::{ConfigProblem, Secret, SecretSource};
 use swift_s3_store::secrets::resolve;
 use tokio::net::TcpListener;
@@ -19,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Arguments;
-use crate::admin::{self, Readiness};
 use crate::context::Context;
 use crate::filter::{self, Filter, FilterAddress, FilterListener};
 use crate::listing::Listings;
@@ -28,6 +29,7 @@ use crate::policy::control::Follower;
 use crate::policy::{Policies, file};
 use crate::proxy::{self, Limits, Proxy};
 use crate::read::Reads;
+use crate::readiness::Readiness;
 use crate::restore::Restores;
 use crate::upstream::Upstream;
 
@@ -43,24 +45,32 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         file: arguments.log_file.clone(),
         syslog: None,
     };
-    if let Err(error) = logging::init(&log) {
-        eprintln!("swift-s3-shunt: {error}");
-        return ExitCode::from(EXIT_CONFIGURATION);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "could not start the runtime");
+            eprintln!("swift-s3-shunt: could not start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(serve(arguments));
+    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let process = Process { name: "swift-s3-shunt", version: env!("CARGO_PKG_VERSION"), instance: host };
+    let inside = runtime.enter();
+    let telemetry = match Telemetry::start(&process, &arguments.telemetry, &log) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("swift-s3-shunt: {error}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    drop(inside);
+    let code = runtime.block_on(serve(arguments, &telemetry));
+    runtime.block_on(telemetry.shut_down());
     // A name lookup may hang in a blocking thread; nothing durable waits for it.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(arguments: &Arguments) -> ExitCode {
+async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
     let mut signals = match Signals::install() {
         Ok(signals) => signals,
         Err(error) => {
@@ -80,7 +90,7 @@ async fn serve(arguments: &Arguments) -> ExitCode {
         }
         return ExitCode::from(EXIT_CONFIGURATION);
     }
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(telemetry.metrics());
     let restores = Arc::new(Restores::new(usize::from(arguments.max_restores), metrics.clone()));
     let context = Arc::new(Context {
         policies,
@@ -90,7 +100,7 @@ async fn serve(arguments: &Arguments) -> ExitCode {
         listings: Listings::new(Duration::from_secs(arguments.listing_timeout)),
     });
     let mut opened = String::new();
-    if let Err(error) = open_admin(arguments, &context, &readiness, &mut opened).await {
+    if let Err(error) = open_admin(arguments, telemetry, &readiness, &mut opened).await {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;
     }
@@ -189,13 +199,21 @@ fn control_settings(arguments: &Arguments) -> Result<ControlSettings, String> {
 /// Liveness and readiness are told from the start, and to the end.
 async fn open_admin(
     arguments: &Arguments,
-    context: &Arc<Context>,
+    telemetry: &Telemetry,
     readiness: &Arc<Readiness>,
     opened: &mut String,
 ) -> Result<(), String> {
-    if let Some(listener) = listen("--admin-listen", "admin", arguments.admin_listen, opened).await? {
-        tokio::spawn(admin::serve(listener, Arc::clone(context), Arc::clone(readiness)));
-    }
+    let Some(address) = arguments.admin_listen else { return Ok(()) };
+    let readiness = Arc::clone(readiness);
+    let admin = Admin {
+        metrics: telemetry.metrics().clone(),
+        level: telemetry.level().clone(),
+        readiness: Arc::new(move || readiness.state()),
+    };
+    let address = admin::open(address, admin, None)
+        .await
+        .map_err(|error| format!("--admin-listen {address}: {error}"))?;
+    let _ = writeln!(opened, "admin {address}");
     Ok(())
 }
 

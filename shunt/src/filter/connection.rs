@@ -50,7 +50,7 @@ pub async fn serve(listener: FilterListener, filter: Arc<Filter>, limits: Limits
         };
         let metrics = &filter.context.metrics;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics.refused_connections.inc();
+            metrics.refused_connections.add(1, &[]);
             continue;
         };
         let (filter, stop, abort) = (Arc::clone(&filter), stop.clone(), abort.clone());

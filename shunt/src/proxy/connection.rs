@@ -52,17 +52,17 @@ pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, sto
         };
         let metrics = &proxy.context.metrics;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics.refused_connections.inc();
+            metrics.refused_connections.add(1, &[]);
             continue;
         };
-        metrics.connections.inc();
+        metrics.connections.add(1, &[]);
         let (proxy, stop, abort) = (Arc::clone(&proxy), stop.clone(), abort.clone());
         connections.spawn(async move {
             tokio::select! {
                 () = serve_one(stream, Arc::clone(&proxy), stop) => {}
                 () = abort.cancelled() => {}
             }
-            proxy.context.metrics.connections.dec();
+            proxy.context.metrics.connections.add(-1, &[]);
             drop(place);
         });
     }

@@ -211,7 +211,7 @@ impl Reading {
         if self.at > self.end {
             return Err(ReadFault::Long.into());
         }
-        self.source.metrics.remote_bytes.inc_by(length);
+        self.source.metrics.remote_content.add(length, &[]);
         Ok(data)
     }
 
@@ -237,7 +237,7 @@ impl Reading {
             tokio::time::sleep(pause).await;
             match source.open_apart(self.at..self.end).await {
                 Ok((body, _)) => {
-                    source.metrics.resumed.inc();
+                    source.metrics.resumed.add(1, &[]);
                     self.body = Some(body);
                     return Ok(());
                 }

@@ -39,7 +39,9 @@ pub(super) async fn serve(
     node: SyncConfig,
     local: Option<String>,
     mut signals: Signals,
+    readiness: &Readiness,
 ) -> ExitCode {
+    readiness.not_ready("no configuration of the control plane yet");
     let node_id = settings.node_id.clone();
     let endpoints = match settings.endpoints() {
         Ok(endpoints) => endpoints,
@@ -125,7 +127,9 @@ pub(super) async fn serve(
             tracing::info!("SIGHUP does nothing here: the control plane pushes the configuration");
             None
         };
+        readiness.ready();
         scheduler.run(signals, Box::new(nothing_to_read), receiver).await;
+        readiness.not_ready("stopping");
         ExitCode::SUCCESS
     };
     stop.cancel();

@@ -1,0 +1,215 @@
+//! What operators and their tools ask a process itself, on an address of its own:
+//!
+//! - `GET /live`: 200 while the process runs.
+//! - `GET /ready`: 200 when it does its work, 503 with the reason when it does not yet, or no longer.
+//! - `GET /metrics`: all metrics in Prometheus' text format.
+//! - `GET /log-level`, `PUT /log-level`: how much is logged; changed only from this machine.
+//!
+//! Nothing here is secret, and nothing here is authenticated: bind it to loopback or to a network of operators.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use http::header::{ALLOW, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::logging::{Level, LevelSwitch};
+use crate::metrics::Metrics;
+
+/// Connections at a time; a monitoring system has one or two.
+const MAX_CONNECTIONS: usize = 64;
+/// A connection that takes longer than this is cut: nobody needs so long, and places are few.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// No word of a level is longer.
+const MAX_BODY: usize = 64;
+
+/// Says why the process is not ready, if it is not.
+pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What is told.
+#[derive(Clone)]
+pub struct Admin {
+    /// For `/metrics`.
+    pub metrics: Metrics,
+    /// For `/log-level`.
+    pub level: LevelSwitch,
+    /// For `/ready`.
+    pub readiness: Readiness,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Opens `address` and serves it until the process ends. Answers the address that is listened on, which is also written to
+/// `port_file`: whole, or not at all.
+///
+/// # Errors
+/// When the address cannot be listened on, or the file not be written.
+pub async fn open(
+    address: SocketAddr,
+    admin: Admin,
+    port_file: Option<&Path>,
+) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    if let Some(path) = port_file {
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".new");
+        std::fs::write(&draft, format!("{address}\n"))?;
+        std::fs::rename(&draft, path)?;
+    }
+    tracing::info!(%address, door = "admin", "listening");
+    tokio::spawn(serve(listener, admin));
+    Ok(address)
+}
+
+async fn serve(listener: TcpListener, admin: Admin) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            // Out of file descriptors, most likely.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            drop(tokio::time::timeout(CONNECTION_LIMIT, serve_one(stream, peer.ip(), admin)).await);
+            drop(place);
+        });
+    }
+}
+
+async fn serve_one(stream: TcpStream, peer: IpAddr, admin: Admin) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(answer(request, peer, admin).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+async fn answer(request: Request<Incoming>, peer: IpAddr, admin: Admin) -> Answer {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    match (request.uri().path(), is_read) {
+        ("/live", true) => text(StatusCode::OK, "live\n"),
+        ("/ready", true) => match (admin.readiness)() {
+            Ok(()) => text(StatusCode::OK, "ready\n"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        },
+        ("/metrics", true) => {
+            let rendered = tokio::task::spawn_blocking(move || admin.metrics.render()).await;
+            match rendered {
+                Ok(rendered) => {
+                    with_type(text(StatusCode::OK, rendered), "text/plain; version=0.0.4; charset=utf-8")
+                }
+                Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be read\n"),
+            }
+        }
+        ("/log-level", true) => text(StatusCode::OK, format!("{}\n", Level::from(admin.level.level()))),
+        ("/log-level", false) if request.method() == Method::PUT => {
+            set_level(request, peer, &admin.level).await
+        }
+        ("/live" | "/ready" | "/metrics", false) => not_allowed("GET, HEAD"),
+        ("/log-level", false) => not_allowed("GET, HEAD, PUT"),
+        _ => text(StatusCode::NOT_FOUND, "/live, /ready, /metrics and /log-level are here\n"),
+    }
+}
+
+async fn set_level(request: Request<Incoming>, peer: IpAddr, level: &LevelSwitch) -> Answer {
+    if !peer.to_canonical().is_loopback() || !is_of_this_machine(request.headers()) {
+        return text(StatusCode::FORBIDDEN, "the log level can be changed from this machine only\n");
+    }
+    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => return text(StatusCode::BAD_REQUEST, levels()),
+    };
+    let word = std::str::from_utf8(&body).unwrap_or_default().trim();
+    match Level::from_str(word, true) {
+        Ok(wanted) => {
+            level.set(wanted.into());
+            text(StatusCode::OK, format!("{wanted}\n"))
+        }
+        Err(_) => text(StatusCode::BAD_REQUEST, levels()),
+    }
+}
+
+fn levels() -> String {
+    let words: Vec<String> = Level::value_variants().iter().map(ToString::to_string).collect();
+    format!("expected one of {}\n", words.join(", "))
+}
+
+/// A page of a browser on this machine cannot get here by a name of its own that leads to loopback.
+fn is_of_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+    });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<IpAddr>().is_ok()
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    with_type(answer, "text/plain; charset=utf-8")
+}
+
+fn with_type(mut answer: Answer, content_type: &'static str) -> Answer {
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("{methods} only\n"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    answer
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_this_machine() {
+        for (host, is_ours) in [
+            ("127.0.0.1:9462", true),
+            ("[::1]:9462", true),
+            ("localhost:9462", true),
+            ("localhost", true),
+            ("10.1.2.3", true),
+            ("evil.example:9462", false),
+            ("localhost.evil.example", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+            assert_eq!(is_of_this_machine(&headers), is_ours, "{host}");
+        }
+        assert!(!is_of_this_machine(&HeaderMap::new()));
+    }
+}
