@@ -225,7 +225,7 @@ async fn live(arguments: &Arguments, life: Life<'_>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     if let Some(etcd) = &life.etcd
-        && let Err(error) = etcd.get(&life.etcd.key("workers/")).await
+        && let Err(error) = etcd.get(&etcd.key("workers/")).await
         && error.kind() == ErrorKind::Denied
     {
         // Without an answer work goes on by the implicit rules; with this one somebody has to look.
