@@ -18,6 +18,7 @@ use crate::mapping::Mapping;
 
 mod containers;
 mod global;
+pub mod keys;
 mod limits;
 mod mappings;
 mod problem;

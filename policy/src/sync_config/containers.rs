@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::problem::quoted;
 use super::reader::{Section, Unit};
-use super::{limits, remote};
+use super::{keys, limits, remote};
 use crate::exclude::ExcludePattern;
 use crate::key_mapping::MAX_KEY_BYTES;
 use crate::mapping::{ALL_CONTAINERS, ContainerSelector, Mapping, Merge, MergeFailure};
@@ -16,49 +16,7 @@ const MAX_NAME_BYTES: usize = 256;
 /// The shortest expiration that is a whole day after rounding.
 const SHORTEST_EXPIRATION: Duration = Duration::from_secs(43_200);
 
-pub(crate) const KEYS: [&str; 41] = [
-    "account",
-    "auth_type",
-    "aws_addressing_style",
-    "aws_bucket",
-    "aws_endpoint",
-    "aws_identity",
-    "aws_region",
-    "aws_secret",
-    "aws_session_token",
-    "container",
-    "convert_dlo",
-    "copy_after",
-    "custom_prefix",
-    "delete_limit",
-    "encryption",
-    "exclude_pattern",
-    "limits",
-    "merge_failure",
-    "merge_namespaces",
-    "merge_writes",
-    "min_segment_size",
-    "project_domain_name",
-    "project_name",
-    "propagate_delete",
-    "propagate_expiration",
-    "propagate_expiration_offset",
-    "protocol",
-    "remote_account",
-    "remote_archived_metadata",
-    "remote_delete_after",
-    "remote_delete_after_addition",
-    "restore_object",
-    "retain_local",
-    "retain_local_segments",
-    "selection_criteria",
-    "storage_class",
-    "storage_policy",
-    "sync_container_acl",
-    "sync_container_metadata",
-    "tenant_name",
-    "user_domain_name",
-];
+pub(crate) const KEYS: [&str; keys::MAPPING.len()] = keys::names(&keys::MAPPING);
 
 /// Reads one element of `containers`; `None` if it is too broken to be compared with others.
 pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {

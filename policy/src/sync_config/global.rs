@@ -10,7 +10,7 @@ use super::problem::describe;
 use super::reader::{Section, Unit};
 use super::url_check::{is_plain_url, is_proxy_url, without_credentials};
 use super::{CoordinationChoice, LogFormat, LogLevel, Statsd, SyncConfig, Syslog, SyslogProtocol};
-use super::{Purpose, RefusedMapping, limits, mappings};
+use super::{Purpose, RefusedMapping, keys, limits, mappings};
 
 /// Where the original's documentation puts the devices.
 const USUAL_DEVICES: &str = "/srv/node";
@@ -30,36 +30,8 @@ const PATH_RULE: &str = "a path";
 const CHUNK_RULE: &str = "a whole number from 1 to 4294967295";
 const HOST_RULE: &str = "the name or address of a host";
 
-pub(crate) const KEYS: [&str; 28] = [
-    "bulk_process",
-    "containers",
-    "coordination",
-    "devices",
-    "enumerator_workers",
-    "http_proxy",
-    "https_proxy",
-    "internal_client_logname",
-    "internal_client_path",
-    "internal_url",
-    "items_chunk",
-    "limits",
-    "log_file",
-    "log_format",
-    "log_level",
-    "migrations",
-    "migrator_settings",
-    "poll_interval",
-    "stale_upload_age",
-    "statsd_host",
-    "statsd_port",
-    "statsd_prefix",
-    "status_dir",
-    "swift_bind_ip",
-    "swift_dir",
-    "syslog",
-    "verification_slack",
-    "workers",
-];
+pub(crate) const KEYS: [&str; keys::GLOBAL.len()] = keys::names(&keys::GLOBAL);
+const SYSLOG_KEYS: [&str; keys::SYSLOG.len()] = keys::names(&keys::SYSLOG);
 
 const LOG_LEVELS: [(&str, LogLevel); 9] = [
     ("critical", LogLevel::Error),
@@ -233,7 +205,7 @@ fn is_host(text: &str) -> bool {
 
 fn read_syslog(section: &mut Section<'_>) -> Option<Syslog> {
     let mut syslog = section.section("syslog", "an object with host, port and proto")?;
-    syslog.warn_of_unknown_keys(&["host", "port", "proto"]);
+    syslog.warn_of_unknown_keys(&SYSLOG_KEYS);
     let host = syslog.text("host", HOST_RULE, is_host).unwrap_or("localhost");
     let port = syslog.port("port", DEFAULT_SYSLOG_PORT);
     let protocol = syslog.choice(

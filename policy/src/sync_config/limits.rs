@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::keys;
 use super::problem::describe;
 use super::reader::Section;
 use crate::delete_limit::DeleteLimit;
 use crate::limits::{Change, Limits, Rates, Window};
 
-const KEYS: [&str; 4] = ["bytes_per_second", "concurrency", "requests_per_second", "timetable"];
-const ENTRY_KEYS: [&str; 6] =
-    ["bytes_per_second", "concurrency", "days", "from", "requests_per_second", "to"];
-const DELETE_LIMIT_KEYS: [&str; 3] = ["count", "per", "ratio"];
+const KEYS: [&str; keys::LIMITS.len()] = keys::names(&keys::LIMITS);
+const ENTRY_KEYS: [&str; keys::TIMETABLE.len()] = keys::names(&keys::TIMETABLE);
+const DELETE_LIMIT_KEYS: [&str; keys::DELETE_LIMIT.len()] = keys::names(&keys::DELETE_LIMIT);
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const DAYS_RULE: &str =

@@ -4,31 +4,13 @@ use serde_json::Value;
 
 use super::problem::{describe, describe_secret};
 use super::reader::Section;
-use super::swift_remote;
 use super::url_check::{is_plain_url, without_credentials};
+use super::{keys, swift_remote};
 use crate::remote::{Addressing, ArchivedMetadata, Remote, S3Remote};
 use crate::secret::{CredentialSource, Secret, SecretSource};
 
 const SECRET: &str = "a non-empty string, {\"file\": \"/path\"} or {\"env\": \"NAME\"}";
 const ENDPOINT: &str = "an http:// or https:// URL with a host, without credentials, query or fragment";
-
-/// Keys that mean something for a Swift remote only. The predecessor ignored them elsewhere.
-const SWIFT_ONLY: [&str; 14] = [
-    "auth_type",
-    "tenant_name",
-    "project_name",
-    "project_domain_name",
-    "user_domain_name",
-    "remote_account",
-    "storage_policy",
-    "convert_dlo",
-    "min_segment_size",
-    "sync_container_metadata",
-    "sync_container_acl",
-    "propagate_expiration",
-    "propagate_expiration_offset",
-    "remote_delete_after_addition",
-];
 
 /// Reads the remote; `None` only if the bucket is missing or wrong, or a Swift remote has no URL.
 pub(super) fn read(section: &mut Section<'_>, known: &[&str]) -> Option<Remote> {
@@ -161,9 +143,14 @@ fn is_truthy(value: &Value) -> bool {
 }
 
 fn warn_of_swift_keys(section: &mut Section<'_>) {
-    for key in SWIFT_ONLY {
-        if let Some(value) = section.value(key).filter(|value| is_truthy(value)) {
-            section.warn(key, &describe(value), "nothing: it is about Swift remotes and has no effect here");
+    // The predecessor ignored them, too.
+    for key in keys::MAPPING.iter().filter(|key| key.remotes == keys::Remotes::Swift) {
+        if let Some(value) = section.value(key.name).filter(|value| is_truthy(value)) {
+            section.warn(
+                key.name,
+                &describe(value),
+                "nothing: it is about Swift remotes and has no effect here",
+            );
         }
     }
 }

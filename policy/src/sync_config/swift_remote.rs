@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::keys;
 use super::problem::{describe, quoted};
 use super::reader::{Section, Unit};
 use super::remote::{read_bucket, read_credentials, read_endpoint};
@@ -17,22 +18,16 @@ const SEGMENTS_LIVE_LONGER: Duration = Duration::from_secs(86_400);
 /// The largest segment of a Swift cluster as it comes, 5 GiB: nothing larger can be joined.
 const MAX_SEGMENT_BYTES: u64 = 5 << 30;
 
-/// Keys that mean something for S3 only. The predecessor ignored them here.
-const S3_ONLY: [&str; 7] = [
-    "aws_session_token",
-    "aws_region",
-    "aws_addressing_style",
-    "custom_prefix",
-    "encryption",
-    "storage_class",
-    "remote_archived_metadata",
-];
-
 /// Reads the remote; `None` if it is too broken to be compared with others.
 pub(super) fn read(section: &mut Section<'_>, known: &[&str]) -> Option<SwiftRemote> {
-    for key in S3_ONLY {
-        if let Some(value) = section.value(key).filter(|value| !value.is_null()) {
-            section.warn(key, &describe(value), "nothing: it is about S3 remotes and has no effect here");
+    // The predecessor ignored them, too.
+    for key in keys::MAPPING.iter().filter(|key| key.remotes == keys::Remotes::S3) {
+        if let Some(value) = section.value(key.name).filter(|value| !value.is_null()) {
+            section.warn(
+                key.name,
+                &describe(value),
+                "nothing: it is about S3 remotes and has no effect here",
+            );
         }
     }
     let url_rule = "the URL that tokens come from, such as \"https://swift.example.org/auth/v1.0\"";
