@@ -22,6 +22,7 @@ mod survives_bad_input;
 mod survives_faults;
 mod swift_provider;
 mod swift_remote;
+mod telemetry;
 mod trial;
 mod under_control;
 mod verifies_remotes;

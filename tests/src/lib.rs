@@ -46,6 +46,7 @@
 //! | [`compare`] | where a bucket differs from a container |
 //! | [`browser`] | a headless Chromium, driven by roles, labels and visible text |
 //! | [`web_ui`] | the pages of a control plane, with somebody signed in |
+//! | [`otlp_collector`], [`figures`] | receives traces and metrics; reads what a process tells on `/metrics` |
 //! | [`wait`], [`process`], [`usage`] | polling with a reason, children with logs, CPU time and memory |
 //! | [`run_directory`], [`leash`], [`ports`], [`python`] | what the above stand on |
 //! | [`operation`] | which S3 operation a request is |
@@ -59,10 +60,12 @@ pub mod control_process;
 pub mod etcd_cluster;
 pub mod etcd_fleet;
 pub mod fault_proxy;
+pub mod figures;
 pub mod keystone;
 pub mod leash;
 pub mod mixed_load;
 pub mod operation;
+pub mod otlp_collector;
 pub mod ports;
 pub mod process;
 pub mod python;

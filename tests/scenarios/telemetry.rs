@@ -1,0 +1,3 @@
+//! What processes tell of themselves: traces, metrics, the admin endpoint.
+
+mod traces;
