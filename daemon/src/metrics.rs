@@ -6,6 +6,7 @@
 //! object.
 
 mod process;
+mod remote;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use prometheus::{Encoder, TextEncoder};
 
 pub use process::PROCESS_METRICS;
 pub(crate) use process::observe as observe_process;
+pub use remote::{REMOTE_REQUEST_DURATION, REMOTE_REQUESTS, RemoteRequests};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,6 +7,7 @@
 //! * [`error`]: [`StoreError`] and its [`ErrorKind`]
 //! * [`limited`]: a store that keeps to rates, and sends nothing without permission
 //! * [`metering`]: counts of requests sent, by operation
+//! * [`observing`]: what becomes of each request, for metrics and traces
 //! * [`remotes`]: the open stores of a process, shared by mappings, and whether they are worth asking
 //! * [`secrets`]: reads credentials from where the configuration says they are
 //! * [`s3`]: the provider for everything that speaks the S3 protocol
@@ -24,6 +25,7 @@ pub mod limited;
 pub mod metering;
 pub mod multipart;
 pub mod object_store;
+pub mod observing;
 pub mod remotes;
 pub mod s3;
 pub mod secrets;
@@ -43,6 +45,7 @@ pub use object_store::{
     AnswerNotes, GetObject, IN_ARCHIVE, ListEntry, ListPage, ObjectStore, PutObject, PutReceipt,
     RemoteObject, Thaw,
 };
+pub use observing::{EndedRequest, RequestObserver};
 pub use remotes::{RemoteStore, Remotes};
 pub use s3::{S3Settings, StaticCredentials, open};
 pub use swift::{SwiftCredentials, SwiftSettings};

@@ -65,6 +65,21 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// What it counts as, for those who bill and those who watch: see [`RequestCounts`].
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::PutPart => "part",
+            Self::Copy | Self::CopyPart | Self::Thaw => "copy",
+            Self::CreateUpload | Self::CompleteUpload | Self::AbortUpload => "multipart",
+            Self::Delete => "delete",
+            Self::List | Self::ListUploads | Self::ListParts => "list",
+            Self::ReadLifecycle | Self::WriteLifecycle => "lifecycle",
+        }
+    }
+
     /// The word used in error texts.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

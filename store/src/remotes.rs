@@ -12,6 +12,7 @@ use crate::{
 use swift_s3_policy::{ContainerSelector, CredentialSource, Mapping, Remote, S3Remote, SwiftRemote};
 use tokio::time::Instant;
 
+use crate::observing::{Observer, RequestObserver};
 use crate::secrets::{SecretError, resolve};
 
 /// This many failures in a row, each of them retried already, and the remote is taken to be down.
@@ -141,6 +142,7 @@ async fn open_s3(
     remote: &S3Remote,
     target: &Target,
     max_connections: usize,
+    observer: Observer,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let settings =
         S3Settings {
@@ -152,13 +154,14 @@ async fn open_s3(
             https_proxy: target.proxies.1.clone(),
             max_connections,
         };
-    crate::s3::open(&settings).await
+    crate::s3::open_observed(&settings, observer).await
 }
 
-async fn open_swift(
+fn open_swift(
     remote: &SwiftRemote,
     target: &Target,
     max_connections: usize,
+    observer: Observer,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let (user, key, _) = target.credentials.clone().unwrap_or_default();
     let settings = SwiftSettings {
@@ -170,16 +173,23 @@ async fn open_swift(
         https_proxy: target.proxies.1.clone(),
         max_connections,
     };
-    crate::swift::open(&settings).await
+    crate::swift::open_observed(&settings, observer)
 }
 
 /// All stores of the process.
 #[derive(Default)]
 pub struct Remotes {
     open: Mutex<HashMap<Target, Arc<RemoteStore>>>,
+    observer: Observer,
 }
 
 impl Remotes {
+    /// No stores yet; `observer` is told of every request to those that are opened.
+    #[must_use]
+    pub fn observed(observer: Arc<dyn RequestObserver>) -> Self {
+        Self { open: Mutex::default(), observer: Observer::new(Some(observer)) }
+    }
+
     /// The store of `remote`, opened now or shared with whoever has the same target and credentials.
     ///
     /// # Errors
@@ -202,8 +212,8 @@ impl Remotes {
             return Ok(Arc::clone(open));
         }
         let store = match remote {
-            Remote::S3(remote) => open_s3(remote, &target, max_connections).await?,
-            Remote::Swift(remote) => open_swift(remote, &target, max_connections).await?,
+            Remote::S3(remote) => open_s3(remote, &target, max_connections, self.observer.clone()).await?,
+            Remote::Swift(remote) => open_swift(remote, &target, max_connections, self.observer.clone())?,
         };
         let opened = Arc::new(RemoteStore {
             store,

@@ -39,6 +39,7 @@ use crate::multipart::Multipart;
 use crate::object_store::{
     AnswerNotes, GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject, Thaw,
 };
+use crate::observing::Observer;
 use crate::s3::direct_put::DirectPut;
 use crate::s3::lifecycle::Rules;
 use crate::s3::listing::Lister;
@@ -120,7 +121,15 @@ pub async fn open_with_style(
     settings: &S3Settings,
     style: RequestStyle,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    Ok(Arc::new(setup::build(settings, style).await?))
+    Ok(Arc::new(setup::build(settings, style, Observer::default()).await?))
+}
+
+/// As [`open`]; `observer` is told of every request.
+pub(crate) async fn open_observed(
+    settings: &S3Settings,
+    observer: Observer,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    Ok(Arc::new(setup::build(settings, RequestStyle::of(&settings.remote), observer).await?))
 }
 
 /// One bucket.

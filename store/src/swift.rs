@@ -34,6 +34,7 @@ use crate::multipart::Multipart;
 use crate::object_store::{
     AnswerNotes, GetObject, ListPage, ObjectStore, PutObject, PutReceipt, RemoteObject,
 };
+use crate::observing::Observer;
 use crate::swift::auth::Auth;
 use crate::swift::classify::{failure, refused};
 use crate::swift::download::Download;
@@ -52,9 +53,17 @@ const MAX_LISTING_BYTES: usize = 128 * 1024 * 1024;
 /// # Errors
 /// [`ErrorKind::Invalid`] when the settings cannot work.
 pub async fn open(settings: &SwiftSettings) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    open_observed(settings, Observer::default())
+}
+
+/// As [`open`]; `observer` is told of every request.
+pub(crate) fn open_observed(
+    settings: &SwiftSettings,
+    observer: Observer,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let auth = Auth::new(&settings.remote, &settings.credentials)
         .map_err(|error| StoreError::named(ErrorKind::Invalid, "open").with_message(Some(&error)))?;
-    let session = Session::new(Wire::new(settings)?, auth);
+    let session = Session::new(Wire::new(settings)?, auth, observer);
     Ok(Arc::new(SwiftStore { session, container: settings.container.clone(), page_limit: AtomicU16::new(0) }))
 }
 

@@ -129,6 +129,11 @@ pub(crate) fn header_code(response: &HttpResponse) -> Option<&str> {
     first_header(response, &CODE_HEADERS)
 }
 
+/// What the head of a refusal means; its body may say more.
+pub(crate) fn kind_of_head(response: &HttpResponse) -> ErrorKind {
+    Refusal { status: response.status().as_u16(), code: header_code(response), message: None }.kind()
+}
+
 /// The remote's id of a request.
 pub(crate) fn request_id(response: &HttpResponse) -> Option<&str> {
     first_header(response, &REQUEST_ID_HEADERS)

@@ -17,6 +17,7 @@ use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_types::SdkConfig;
 
 use crate::error::{ErrorKind, StoreError};
+use crate::observing::Observer;
 use crate::s3::credentials::{CachedProvider, CredentialCache};
 use crate::s3::direct_put::DirectPut;
 use crate::s3::listing::Lister;
@@ -32,14 +33,18 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// See [`crate::s3::open_with_style`].
-pub(crate) async fn build(settings: &S3Settings, style: RequestStyle) -> Result<S3Store, StoreError> {
+pub(crate) async fn build(
+    settings: &S3Settings,
+    style: RequestStyle,
+    observer: Observer,
+) -> Result<S3Store, StoreError> {
     let remote = &settings.remote;
     if remote.bucket.is_empty() {
         return Err(invalid("expected a bucket, got an empty name"));
     }
     let surroundings = Surroundings::look(settings, &style).await;
     let bucket_endpoint = resolve(settings, &style, &surroundings).await?;
-    let transport = Transport::new(settings, bucket_endpoint.url(), &style.user_agent)?;
+    let transport = Transport::new(settings, bucket_endpoint.url(), &style.user_agent, observer)?;
     let (region, signing_name) = signing_scope(&bucket_endpoint, &surroundings.region)?;
     let client = Client::from_conf(sdk_config(settings, &surroundings, &bucket_endpoint, &transport));
     let uploads = DirectPut::new(
@@ -69,7 +74,7 @@ pub(crate) async fn service_client(settings: &S3Settings) -> Result<Client, Stor
     let style = RequestStyle::of(&settings.remote);
     let surroundings = Surroundings::look(&settings, &style).await;
     let endpoint = resolve(&settings, &style, &surroundings).await?;
-    let transport = Transport::new(&settings, endpoint.url(), &style.user_agent)?;
+    let transport = Transport::new(&settings, endpoint.url(), &style.user_agent, Observer::default())?;
     Ok(Client::from_conf(sdk_config(&settings, &surroundings, &endpoint, &transport)))
 }
 

@@ -19,9 +19,11 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use tracing::Instrument as _;
 
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounter};
+use crate::observing::{Asked, Key, Observer, S3};
 use crate::s3::S3Settings;
 use crate::s3::classify;
 use crate::s3::style::{endpoint_host, is_loopback};
@@ -36,6 +38,10 @@ pub(crate) struct Transport {
     connector: Arc<Connector>,
     counter: Arc<RequestCounter>,
     user_agent: Arc<str>,
+    observer: Observer,
+    bucket: Arc<str>,
+    /// URL of the bucket, without a slash at its end.
+    bucket_url: Arc<str>,
 }
 
 impl fmt::Debug for Transport {
@@ -46,7 +52,12 @@ impl fmt::Debug for Transport {
 
 impl Transport {
     /// A pool for the endpoint at `url` (with the bucket's host, where it has one of its own).
-    pub(crate) fn new(settings: &S3Settings, url: &str, user_agent: &str) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        settings: &S3Settings,
+        url: &str,
+        user_agent: &str,
+        observer: Observer,
+    ) -> Result<Self, StoreError> {
         let https = url.starts_with("https://");
         let mut builder = Connector::builder()
             .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build())
@@ -70,12 +81,29 @@ impl Transport {
             connector: Arc::new(connector),
             counter: Arc::new(RequestCounter::default()),
             user_agent: user_agent.into(),
+            observer,
+            bucket: settings.remote.bucket.as_str().into(),
+            bucket_url: url.trim_end_matches('/').into(),
         })
     }
 
     /// Requests sent so far.
     pub(crate) fn counter(&self) -> &RequestCounter {
         &self.counter
+    }
+
+    fn asked<'a>(&'a self, request: &'a HttpRequest, operation: Operation) -> Asked<'a> {
+        let url = request.uri();
+        let path = url.split_once('?').map_or(url, |(path, _)| path);
+        let key = path.strip_prefix(&*self.bucket_url).unwrap_or_default();
+        Asked {
+            provider: S3,
+            operation,
+            method: request.method(),
+            bucket: &self.bucket,
+            key: Key::Encoded(key.strip_prefix('/').unwrap_or(key)),
+            server: authority(url),
+        }
     }
 
     /// This transport in the shape the SDK wants, whatever settings it asks for: timeouts of connecting are set here,
@@ -92,15 +120,34 @@ impl HttpConnector for Transport {
         self.counter.count(operation);
         // Not signed, as servers on the way may change it; so it can be set this late.
         let _ = request.headers_mut().try_insert("user-agent", self.user_agent.to_string());
+        let watched = self.observer.begin(&self.asked(&request, operation));
+        let span = watched.span();
+        // The connection's own task, if one is begun, belongs to no request.
         let answer = self.connector.call(request);
-        HttpConnectorFuture::new(async move {
-            let mut response = answer.await?;
+        let answer = async move {
+            let answer = answer.await;
+            match &answer {
+                Ok(response) => watched.answered(
+                    response.status().as_u16(),
+                    classify::kind_of_head(response),
+                    classify::request_id(response),
+                ),
+                Err(error) => watched.failed(classify::connector_kind(error)),
+            }
+            let mut response = answer?;
             if matches!(operation, Operation::Head | Operation::Get) {
                 tidy_headers(&mut response);
             }
             Ok(response)
-        })
+        };
+        HttpConnectorFuture::new(answer.instrument(span))
     }
+}
+
+/// Host and port of a URL.
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap_or_default()
 }
 
 /// Which operation a request belongs to.

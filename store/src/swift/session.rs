@@ -6,15 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use swift_s3_policy::SHUNT_BYPASS_HEADER;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::body::{self, Body};
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounter};
+use crate::observing::{Asked, Key, Observer, SWIFT};
 use crate::swift::auth::{Auth, Login};
 use crate::swift::classify;
 use crate::swift::request::{Call, Target};
@@ -56,6 +59,7 @@ struct Failure {
 pub(crate) struct Session {
     wire: Wire,
     auth: Auth,
+    observer: Observer,
     counter: RequestCounter,
     current: Mutex<Option<Arc<Access>>>,
     /// Held by the one who logs in; keeps how the last login failed.
@@ -71,10 +75,11 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(crate) fn new(wire: Wire, auth: Auth) -> Self {
+    pub(crate) fn new(wire: Wire, auth: Auth, observer: Observer) -> Self {
         Self {
             wire,
             auth,
+            observer,
             counter: RequestCounter::default(),
             current: Mutex::new(None),
             login: tokio::sync::Mutex::new(None),
@@ -161,10 +166,26 @@ impl Session {
     pub(crate) async fn exchange(
         &self,
         call: &Call,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Incoming>, WireError> {
-        self.counter.count(operation_of(call));
-        self.wire.send(request).await
+        let operation = operation_of(call);
+        self.counter.count(operation);
+        let watched = self.observer.begin(&asked(call, operation, request.uri()));
+        let span = watched.span();
+        let exchange = async {
+            self.observer.sending(request.headers_mut());
+            let answer = self.wire.send(request).await;
+            match &answer {
+                Ok(answer) => {
+                    let status = answer.status().as_u16();
+                    let kind = classify::kind(&call.method, status);
+                    watched.answered(status, kind, classify::request_id(answer.headers()));
+                }
+                Err(_) => watched.failed(ErrorKind::Unavailable),
+            }
+            answer
+        };
+        exchange.instrument(span).await
     }
 
     /// Forgets a token that the cluster refused; answers whether a new one may be better.
@@ -236,6 +257,22 @@ fn login_kind(status: u16) -> ErrorKind {
         401 | 403 => ErrorKind::Denied,
         429 | 498 => ErrorKind::Throttled,
         _ => ErrorKind::Unavailable,
+    }
+}
+
+fn asked<'a>(call: &'a Call, operation: Operation, uri: &'a Uri) -> Asked<'a> {
+    let (container, key) = match &call.target {
+        Target::Account => ("", ""),
+        Target::Container(name) => (name.as_str(), ""),
+        Target::Object { container, name } => (container.as_str(), name.as_str()),
+    };
+    Asked {
+        provider: SWIFT,
+        operation,
+        method: call.method.as_str(),
+        bucket: container,
+        key: Key::Plain(key),
+        server: uri.authority().map_or("", Authority::as_str),
     }
 }
 
