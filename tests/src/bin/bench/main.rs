@@ -12,15 +12,17 @@ mod carry;
 mod control;
 mod coordination;
 mod shunt;
+mod tracing;
 mod web_ui;
 
 const HELP: &str = "\
-swift-bench [carry|control|audit|shunt|web-ui|coordination] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N] [--etcd URL] [--updates N]
+swift-bench [carry|control|audit|shunt|tracing|web-ui|coordination] [--names N] [--objects N] [--large N] [--segments N] [--containers N] [--changes N] [--no-rclone] [--nodes N] [--etcd URL] [--updates N]
 
   carry           only what the worker carries
   control         only the control plane; needs neither Swift nor S3
   audit           only the comparison of a whole container with its bucket
   shunt           only the shunt, against nginx and against Swift and S3 asked directly
+  tracing         only what tracing costs the worker
   web-ui          only the pages in a browser: --nodes, as many mappings, a hundred times as many containers
   coordination    only storms: everything breaks while clients write, with etcd and without. Hours; not part of the rest
 
@@ -53,6 +55,7 @@ enum Part {
     Control,
     Audit,
     Shunt,
+    Tracing,
     WebUi,
     Coordination,
 }
@@ -95,6 +98,7 @@ fn arguments() -> Result<Option<Arguments>> {
             "control" => parsed.part = Part::Control,
             "audit" => parsed.part = Part::Audit,
             "shunt" => parsed.part = Part::Shunt,
+            "tracing" => parsed.part = Part::Tracing,
             "web-ui" => parsed.part = Part::WebUi,
             "--updates" => parsed.updates = Some(u64::try_from(number()?)?),
             "coordination" => parsed.part = Part::Coordination,
@@ -143,6 +147,9 @@ async fn main() -> Result<()> {
     }
     if matches!(arguments.part, Part::All | Part::Shunt) {
         shunt::run().await?;
+    }
+    if matches!(arguments.part, Part::All | Part::Tracing) {
+        tracing::run(arguments.objects).await?;
     }
     if matches!(arguments.part, Part::All | Part::WebUi) {
         let nodes = arguments.nodes;
