@@ -13,6 +13,7 @@ VENV="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/venv"
 # What the browser tests take from npm: axe-core, in the version and with the digest of tests/ground/npm/package-lock.json.
 NPM_WANTED="$(cd "$(dirname "$0")/.." && pwd)/tests/ground/npm"
 NPM_FOLDER="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/npm"
+TOOLS="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/tools"
 PYTHON=/usr/bin/python3 # Debian's, which sees Debian's Swift; another python3 on the path does not
 
 PACKAGES=(
@@ -118,6 +119,22 @@ node_packages() {
   cp "$NPM_WANTED/package-lock.json" "$stamp"
 }
 
+# promtool checks the rules of Prometheus. It is in Debian's package of the server, which is not wanted here: neither its user nor
+# its service. So the one file is taken out of the package.
+rules_checker() {
+  command -v promtool >/dev/null && return 0
+  [ -x "$TOOLS/promtool" ] && return 0
+  if $only_check; then fail "missing in $TOOLS: promtool"; fi
+  say "getting promtool for $TOOLS, a few seconds"
+  local folder
+  folder=$(mktemp -d)
+  (cd "$folder" && { apt-get download -qq prometheus 2>/dev/null || { as_root apt-get update -qq && apt-get download -qq prometheus; }; })
+  dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
+  mkdir -p "$TOOLS"
+  mv "$folder/usr/bin/promtool" "$TOOLS/promtool"
+  rm -rf "$folder"
+}
+
 rust_toolchain() {
   local remedy="install Rust $RUST_NEEDED or newer from https://rustup.rs"
   command -v cargo >/dev/null || fail "cargo is missing: $remedy"
@@ -131,5 +148,6 @@ rust_toolchain
 debian_packages
 python_environment
 node_packages
+rules_checker
 "$PYTHON" -c 'import swift.proxy.server, pyeclib.ec_iface' || fail "Swift is installed but $PYTHON cannot load it"
 say "ready"

@@ -23,6 +23,7 @@ Exit status:
   2  wrong usage, or a local file that cannot be used
   3  the configuration was refused; every problem is printed. Or: audit found differences
   4  status --check found something that needs a person, or nodes refused a configuration
+  5  audit found no difference, and could not tell of everything
 
 Where to connect is taken from the flag, else from the environment, else from ctl.toml, else it is
 http://127.0.0.1:50051. A token is read from a file or from SWIFT_S3_TOKEN, never from the command line.
