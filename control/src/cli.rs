@@ -140,11 +140,11 @@ async fn open_admin(
 ) -> Result<(), Failure> {
     let Some(address) = arguments.admin_listen else { return Ok(()) };
     let readiness = readiness.clone();
-    let admin = Admin {
-        metrics: telemetry.metrics().clone(),
-        level: telemetry.level().clone(),
-        readiness: Arc::new(move || readiness.state()),
-    };
+    let admin = Admin::new(
+        telemetry.metrics().clone(),
+        telemetry.level().clone(),
+        Arc::new(move || readiness.state()),
+    );
     let opened = admin::open(address, admin, arguments.admin_port_file.as_deref()).await;
     opened.map(drop).map_err(|error| failed(format!("--admin-listen {address}: {error}")))
 }

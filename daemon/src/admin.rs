@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use http::header::{ALLOW, CONTENT_TYPE, HOST};
+use http::header::{ALLOW, CONTENT_TYPE, FORWARDED, HOST, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -31,6 +31,8 @@ use crate::metrics::Metrics;
 const MAX_CONNECTIONS: usize = 64;
 /// A connection that takes longer than this is cut: nobody needs so long, and places are few.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
+/// Looks at all metrics at a time, each in a thread of its own.
+const MAX_RENDERS: usize = 2;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 /// No word of a level is longer.
 const MAX_BODY: usize = 64;
@@ -47,6 +49,15 @@ pub struct Admin {
     pub level: LevelSwitch,
     /// For `/ready`.
     pub readiness: Readiness,
+    renders: Arc<Semaphore>,
+}
+
+impl Admin {
+    /// What is told of a process.
+    #[must_use]
+    pub fn new(metrics: Metrics, level: LevelSwitch, readiness: Readiness) -> Self {
+        Self { metrics, level, readiness, renders: Arc::new(Semaphore::new(MAX_RENDERS)) }
+    }
 }
 
 impl fmt::Debug for Admin {
@@ -105,6 +116,8 @@ async fn serve_one(stream: TcpStream, peer: IpAddr, admin: Admin) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
+        // So that a place is free again as soon as its answer is taken.
+        .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
@@ -121,6 +134,9 @@ async fn answer(request: Request<Incoming>, peer: IpAddr, admin: Admin) -> Answe
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
         ("/metrics", true) => {
+            let Ok(_turn) = admin.renders.acquire().await else {
+                return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+            };
             let rendered = tokio::task::spawn_blocking(move || admin.metrics.render()).await;
             match rendered {
                 Ok(rendered) => {
@@ -140,7 +156,10 @@ async fn answer(request: Request<Incoming>, peer: IpAddr, admin: Admin) -> Answe
 }
 
 async fn set_level(request: Request<Incoming>, peer: IpAddr, level: &LevelSwitch) -> Answer {
-    if !peer.to_canonical().is_loopback() || !is_of_this_machine(request.headers()) {
+    if !peer.to_canonical().is_loopback()
+        || !is_of_this_machine(request.headers())
+        || is_relayed(request.headers())
+    {
         return text(StatusCode::FORBIDDEN, "the log level can be changed from this machine only\n");
     }
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
@@ -170,6 +189,13 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
     });
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name == "localhost" || name.parse::<IpAddr>().is_ok()
+}
+
+/// A proxy on this machine speaks for others.
+fn is_relayed(headers: &HeaderMap) -> bool {
+    headers.contains_key(FORWARDED)
+        || headers.contains_key(VIA)
+        || headers.keys().any(|name| name.as_str().starts_with("x-forwarded-"))
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
@@ -211,5 +237,61 @@ mod tests {
             assert_eq!(is_of_this_machine(&headers), is_ours, "{host}");
         }
         assert!(!is_of_this_machine(&HeaderMap::new()));
+    }
+
+    async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    async fn put(address: SocketAddr, headers: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        ask(address, &format!("PUT /log-level HTTP/1.1\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
+            .await
+    }
+
+    #[tokio::test]
+    async fn the_endpoint_tells_the_process_and_changes_its_log_level_from_this_machine_only() {
+        let log = crate::logging::LogSettings {
+            level: swift_s3_policy::LogLevel::Info,
+            format: swift_s3_policy::LogFormat::Text,
+            console: false,
+            file: None,
+            syslog: None,
+        };
+        // Kept, as the subscriber of a process would.
+        let layer = crate::logging::layer(&log).unwrap();
+        let state = crate::readiness::Readiness::default();
+        let readiness = state.clone();
+        let admin = Admin::new(Metrics::default(), layer.level.clone(), Arc::new(move || readiness.state()));
+        let address = open("127.0.0.1:0".parse().unwrap(), admin, None).await.unwrap();
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(ask(address, &get("/live")).await, (200, "live\n".into()));
+        assert_eq!(ask(address, &get("/ready")).await, (503, "not ready: starting\n".into()));
+        state.ready();
+        assert_eq!(ask(address, &get("/ready")).await.0, 200);
+        assert_eq!(ask(address, &get("/metrics")).await.0, 200);
+        assert_eq!(ask(address, &get("/other")).await.0, 404);
+        assert_eq!(ask(address, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await, (200, String::new()));
+        assert_eq!(ask(address, "DELETE /ready HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 405);
+        assert_eq!(ask(address, &get("/log-level")).await, (200, "info\n".into()));
+        for (headers, body, status) in [
+            ("Host: localhost\r\n", "debug", 200),
+            ("Host: 127.0.0.1:1\r\n", " Warning\n", 200),
+            ("Host: evil.example\r\n", "trace", 403),
+            ("Host: localhost\r\nX-Forwarded-For: 10.1.1.1\r\n", "trace", 403),
+            ("Host: localhost\r\n", "loud", 400),
+            ("Host: localhost\r\n", &"x".repeat(10_000), 400),
+        ] {
+            assert_eq!(put(address, headers, body).await.0, status, "{headers} {}", body.len());
+        }
+        assert_eq!(ask(address, &get("/log-level")).await, (200, "warning\n".into()));
+        drop(layer);
     }
 }

@@ -174,12 +174,14 @@ impl LevelSwitch {
         if *current == level {
             return;
         }
+        // Told while warnings are still told, and once more when they are told again.
+        let (from, to) = (Level::from(*current), Level::from(level));
+        tracing::warn!(%from, %to, "the log level changes");
         // Fails only when the subscriber is gone, and then nobody logs.
         if self.filter.reload(filter(level)).is_ok() {
-            let (from, to) = (Level::from(*current), Level::from(level));
             *current = level;
             drop(current);
-            tracing::info!(%from, %to, "log level changed");
+            tracing::info!(%from, %to, "the log level has changed");
         }
     }
 }

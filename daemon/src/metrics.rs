@@ -98,16 +98,25 @@ impl Metric {
         }
     }
 
-    /// Counts events.
+    /// Counts events. Without labels it begins with a zero that is told: who watches its growth misses no first event.
     #[must_use]
     pub fn counter(&self, meter: &Meter) -> Counter<u64> {
-        meter.u64_counter(self.name).with_unit(self.unit).with_description(self.help).build()
+        let counter = meter.u64_counter(self.name).with_unit(self.unit).with_description(self.help).build();
+        if self.labels.is_empty() {
+            counter.add(0, &[]);
+        }
+        counter
     }
 
     /// Counts what comes and goes; a gauge to whoever reads it.
     #[must_use]
     pub fn up_down(&self, meter: &Meter) -> UpDownCounter<i64> {
-        meter.i64_up_down_counter(self.name).with_unit(self.unit).with_description(self.help).build()
+        let builder = meter.i64_up_down_counter(self.name).with_unit(self.unit);
+        let value = builder.with_description(self.help).build();
+        if self.labels.is_empty() {
+            value.add(0, &[]);
+        }
+        value
     }
 
     /// Notes how values are spread.
@@ -202,8 +211,10 @@ impl Metrics {
     pub fn render(&self) -> String {
         let families = self.registry.gather();
         let mut text = Vec::new();
-        // Writing to memory fails only for a family without a name or a metric, which is left out then.
-        drop(TextEncoder::new().encode(&families, &mut text));
+        for family in &families {
+            // Writing to memory fails only for a family without a name or a metric, which is left out then.
+            drop(TextEncoder::new().encode(std::slice::from_ref(family), &mut text));
+        }
         let mut text = String::from_utf8_lossy(&text).into_owned();
         for metric in self.declared.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let name = metric.prometheus_name();
@@ -216,8 +227,8 @@ impl Metrics {
     }
 
     /// Sends what was not pushed yet, and pushes no more.
-    pub(crate) fn shut_down(&self) -> opentelemetry_sdk::error::OTelSdkResult {
-        self.provider.shutdown()
+    pub(crate) fn shut_down(&self, limit: std::time::Duration) -> opentelemetry_sdk::error::OTelSdkResult {
+        self.provider.shutdown_with_timeout(limit)
     }
 }
 

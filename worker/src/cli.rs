@@ -277,11 +277,11 @@ async fn open_admin(
 ) -> std::io::Result<()> {
     let Some(address) = arguments.admin_listen else { return Ok(()) };
     let readiness = readiness.clone();
-    let admin = Admin {
-        metrics: telemetry.metrics().clone(),
-        level: telemetry.level().clone(),
-        readiness: Arc::new(move || readiness.state()),
-    };
+    let admin = Admin::new(
+        telemetry.metrics().clone(),
+        telemetry.level().clone(),
+        Arc::new(move || readiness.state()),
+    );
     admin::open(address, admin, arguments.admin_port_file.as_deref()).await.map(drop)
 }
 

@@ -70,12 +70,13 @@ impl ShouldSample for Sampling {
             None => self.is_chosen(trace_id, attributes),
         };
         let decision = match (self.is_on, is_chosen) {
-            (false, _) => SamplingDecision::Drop,
             (true, true) => SamplingDecision::RecordAndSample,
             (true, false) => SamplingDecision::RecordOnly,
+            // Nobody receives it here; whom we ask on the caller's behalf may have somebody, and goes by our word.
+            (false, true) if parent.is_some() => SamplingDecision::RecordAndSample,
+            (false, _) => SamplingDecision::Drop,
         };
-        let trace_state = parent.map_or_else(TraceState::default, |parent| parent.trace_state().clone());
-        SamplingResult { decision, attributes: Vec::new(), trace_state }
+        SamplingResult { decision, attributes: Vec::new(), trace_state: TraceState::default() }
     }
 }
 
@@ -112,7 +113,10 @@ mod tests {
             assert_eq!(decide(&sampling, parent, mapping), decision, "{parent:?} {mapping}");
         }
         assert_eq!(decide(&Sampling::new(0.3, true), None, "other"), RecordAndSample);
-        assert_eq!(decide(&Sampling::new(1.0, false), Some(TraceFlags::SAMPLED), "other"), Drop);
+        let nobody = Sampling::new(1.0, false);
+        assert_eq!(decide(&nobody, None, "other"), Drop);
+        assert_eq!(decide(&nobody, Some(TraceFlags::default()), "other"), Drop);
+        assert_eq!(decide(&nobody, Some(TraceFlags::SAMPLED), "other"), RecordAndSample, "the flag goes on");
     }
 
     #[test]

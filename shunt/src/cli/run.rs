@@ -205,11 +205,11 @@ async fn open_admin(
 ) -> Result<(), String> {
     let Some(address) = arguments.admin_listen else { return Ok(()) };
     let readiness = Arc::clone(readiness);
-    let admin = Admin {
-        metrics: telemetry.metrics().clone(),
-        level: telemetry.level().clone(),
-        readiness: Arc::new(move || readiness.state()),
-    };
+    let admin = Admin::new(
+        telemetry.metrics().clone(),
+        telemetry.level().clone(),
+        Arc::new(move || readiness.state()),
+    );
     let address = admin::open(address, admin, None)
         .await
         .map_err(|error| format!("--admin-listen {address}: {error}"))?;
