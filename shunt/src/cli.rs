@@ -11,6 +11,8 @@ use http::Uri;
 use swift_s3_daemon::logging::{Format, Level};
 use swift_s3_daemon::telemetry::TelemetryArguments;
 
+use crate::exchange::TraceContext;
+
 const AFTER_HELP: &str = "\
 Signals:
   SIGTERM, SIGINT  take no more connections, finish what is under way for up to --drain seconds, exit 0;
@@ -115,6 +117,9 @@ pub struct Arguments {
     /// Log to this file (rotated at 100 MiB, five kept) instead of standard error
     #[arg(long, value_name = "PATH", env = "SWIFT_S3_SHUNT_LOG_FILE")]
     pub log_file: Option<PathBuf>,
+    /// What becomes of the trace that a client's request belongs to (its header traceparent)
+    #[arg(long, value_name = "HOW", env = "SWIFT_S3_SHUNT_TRACE_CONTEXT", default_value = "follow")]
+    pub trace_context: TraceContext,
     /// Traces and metrics
     #[command(flatten)]
     pub telemetry: TelemetryArguments,

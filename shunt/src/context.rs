@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::exchange::TraceContext;
 use crate::listing::Listings;
 use crate::metrics::Metrics;
 use crate::policy::Policies;
@@ -21,4 +22,21 @@ pub struct Context {
     pub reads: Reads,
     /// What listings share.
     pub listings: Listings,
+    /// Whether clients' traces are gone on with.
+    pub trace_context: TraceContext,
+}
+
+#[cfg(test)]
+impl Context {
+    /// Nothing is merged.
+    pub(crate) fn for_tests(metrics: Metrics) -> Self {
+        Self {
+            policies: Arc::default(),
+            restores: Arc::new(Restores::new(1, metrics.clone())),
+            metrics,
+            reads: Reads::default(),
+            listings: Listings::new(std::time::Duration::from_secs(1)),
+            trace_context: TraceContext::Follow,
+        }
+    }
 }

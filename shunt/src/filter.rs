@@ -31,6 +31,9 @@ pub use listener::{FilterListener, OpenError};
 
 use crate::context::Context;
 
+/// For metrics.
+const DOOR: &str = "filter";
+
 /// The door: what all its connections share.
 #[derive(Debug)]
 pub struct Filter {

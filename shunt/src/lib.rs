@@ -15,6 +15,7 @@
 //! | [`copy`] | copies of archived objects |
 //! | [`glacier`] | objects in an archive of their remote |
 //! | [`remote`] | requests to remotes, and what clients are told when they fail |
+//! | `exchange`, `swift_call` | requests of clients, and those to Swift, as spans and figures |
 //! | [`readiness`], [`metrics`] | whether it may be sent requests, and figures |
 //!
 //! Local first, always: the remote is asked only after Swift itself has answered 404 to the client's own request, which it does only to those who
@@ -24,6 +25,7 @@ pub mod body;
 pub mod cli;
 pub mod context;
 pub mod copy;
+mod exchange;
 pub mod filter;
 pub mod glacier;
 pub mod listing;
@@ -35,8 +37,10 @@ pub mod readiness;
 pub mod remote;
 pub mod request;
 pub mod restore;
+mod swift_call;
 mod swift_path;
 pub mod upstream;
 pub mod write;
 
 pub use body::{Body, BoxError, Response};
+pub use exchange::TraceContext;

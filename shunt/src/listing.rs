@@ -30,6 +30,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use swift_s3_policy::{CredentialSource, MergeFailure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::body::{boxed, full, text};
 use crate::context::Context;
@@ -49,7 +51,7 @@ use page_body::PageBody;
 pub const PARTIAL: HeaderName = HeaderName::from_static("x-cloud-sync-listing");
 
 /// Lines that all listings together may hold in memory. A line takes about 1 KiB on its way: parsed, as it came, and as it goes.
-const MAX_LINES: usize = 40_000;
+pub const MAX_LINES: usize = 40_000;
 
 /// What the listings of one remote may hold of that while they are made: a slow one leaves room to the others.
 const MAX_LINES_OF_REMOTE: usize = MAX_LINES / 2;
@@ -98,6 +100,12 @@ impl Listings {
         let limit = allowed_limit(refusal)?;
         self.default_limit.store(limit, Ordering::Relaxed);
         Some(limit)
+    }
+
+    /// Lines for which room is taken.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        MAX_LINES.saturating_sub(self.places.available_permits())
     }
 
     /// How many places a page takes.
@@ -185,6 +193,22 @@ pub async fn answer(
     format: Format,
     local: impl Future<Output = Result<LocalPage, Response>> + Send,
 ) -> Response {
+    let span = tracing::info_span!(
+        "listing",
+        swift_s3_sync.listing.local_rows = Empty,
+        swift_s3_sync.listing.remote_rows = Empty,
+        "error.type" = Empty,
+    );
+    merged(context, route, params, format, local).instrument(span).await
+}
+
+async fn merged(
+    context: &Arc<Context>,
+    route: Arc<Route>,
+    params: Params,
+    format: Format,
+    local: impl Future<Output = Result<LocalPage, Response>> + Send,
+) -> Response {
     let Some(held) = context.listings.place(&route.remote.label, params.limit).await else {
         context.metrics.asked_remote("list", "crowded");
         return crowded();
@@ -202,6 +226,7 @@ pub async fn answer(
         }
         (Err(failure), policy) => {
             context.metrics.asked_remote("list", failure.outcome());
+            Span::current().record("error.type", failure.outcome());
             tracing::warn!(
                 account = route.account(),
                 container = route.container,
@@ -216,6 +241,10 @@ pub async fn answer(
             (Vec::new(), true)
         }
     };
+    context.metrics.listed(local.len(), remote.len());
+    let span = Span::current();
+    span.record("swift_s3_sync.listing.local_rows", i64::try_from(local.len()).unwrap_or(i64::MAX));
+    span.record("swift_s3_sync.listing.remote_rows", i64::try_from(remote.len()).unwrap_or(i64::MAX));
     let lines = merge(&local, &remote, params.limit, params.reverse);
     let location = if format == Format::Json { location(&route) } else { String::new() };
     match render(format, &lines, &route.container, &location) {

@@ -1,89 +1,38 @@
 //! What the shunt counts.
 
-use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
-use swift_s3_daemon::metrics::{Kind, Metric, Metrics as Process, SECONDS, label};
+mod catalogue;
 
-const ANSWERS: Metric = Metric {
-    name: "swift_s3_shunt.answers",
-    kind: Kind::Counter,
-    unit: "{answer}",
-    help: "Answers, by door, operation and class of status.",
-    labels: &["door", "operation", "status"],
-};
-const REMOTE_REQUESTS: Metric = Metric {
-    name: "swift_s3_shunt.remote_requests",
-    kind: Kind::Counter,
-    unit: "{request}",
-    help: "Questions to remotes, by operation and outcome.",
-    labels: &["operation", "outcome"],
-};
-const FIRST_BYTE: Metric = Metric {
-    name: "swift_s3_shunt.first_byte",
-    kind: Kind::Histogram(SECONDS),
-    unit: "s",
-    help: "Time until an answer from a remote begins.",
-    labels: &[],
-};
-const REMOTE_CONTENT: Metric = Metric {
-    name: "swift_s3_shunt.remote_content",
-    kind: Kind::Counter,
-    unit: "By",
-    help: "Archived content handed out.",
-    labels: &[],
-};
-const RESUMED: Metric = Metric {
-    name: "swift_s3_shunt.resumed",
-    kind: Kind::Counter,
-    unit: "{body}",
-    help: "Remote contents resumed after they broke.",
-    labels: &[],
-};
-const RESTORES: Metric = Metric {
-    name: "swift_s3_shunt.restores",
-    kind: Kind::Counter,
-    unit: "{object}",
-    help: "Objects written back, by outcome.",
-    labels: &["outcome"],
-};
-const PARTIAL_LISTINGS: Metric = Metric {
-    name: "swift_s3_shunt.partial_listings",
-    kind: Kind::Counter,
-    unit: "{listing}",
-    help: "Listings without the names of the remote.",
-    labels: &[],
-};
-const CONNECTIONS: Metric = Metric {
-    name: "swift_s3_shunt.connections",
-    kind: Kind::Gauge,
-    unit: "{connection}",
-    help: "Open connections of clients.",
-    labels: &[],
-};
-const REFUSED_CONNECTIONS: Metric = Metric {
-    name: "swift_s3_shunt.refused_connections",
-    kind: Kind::Counter,
-    unit: "{connection}",
-    help: "Connections refused because there were too many.",
-    labels: &[],
-};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Everything that the shunt counts beside what every process tells.
-pub const METRICS: &[&Metric] = &[
-    &ANSWERS,
-    &REMOTE_REQUESTS,
-    &FIRST_BYTE,
-    &REMOTE_CONTENT,
-    &RESUMED,
-    &RESTORES,
-    &PARTIAL_LISTINGS,
-    &CONNECTIONS,
-    &REFUSED_CONNECTIONS,
-];
+use http::{HeaderMap, StatusCode};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, UpDownCounter};
+use swift_s3_daemon::metrics::{Metrics as Process, RemoteRequests, label};
+use swift_s3_daemon::telemetry::propagation;
+use swift_s3_store::{EndedRequest, Remotes, RequestObserver};
+
+use crate::context::Context;
+use crate::policy::Outcome;
+use catalogue as all;
+
+pub use catalogue::METRICS;
+
+/// Content that is under way is counted at the latest when so much of it has passed: an object may take hours.
+const COUNT_BYTES: u64 = 8 << 20;
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    answers: Counter<u64>,
+pub struct Metrics(Arc<Instruments>);
+
+/// The instruments.
+#[derive(Debug)]
+pub struct Instruments {
+    requests: Histogram<f64>,
+    active: UpDownCounter<i64>,
+    swift: Histogram<f64>,
+    io: Counter<u64>,
     remote: Counter<u64>,
     /// Seconds until the first byte of an answer of the shunt's own.
     pub first_byte: Histogram<f64>,
@@ -91,13 +40,24 @@ pub struct Metrics {
     pub remote_content: Counter<u64>,
     /// Remote bodies resumed after they broke.
     pub resumed: Counter<u64>,
+    cache: Counter<u64>,
     restores: Counter<u64>,
+    restore_duration: Histogram<f64>,
+    /// Bytes of objects written back.
+    pub restored_content: Counter<u64>,
+    listing_rows: Counter<u64>,
     /// Listings without the remote's names.
     pub partial_listings: Counter<u64>,
-    /// Open connections of clients.
-    pub connections: UpDownCounter<i64>,
-    /// Connections refused because there were too many.
-    pub refused_connections: Counter<u64>,
+    connections: UpDownCounter<i64>,
+    refused_connections: Counter<u64>,
+}
+
+impl Deref for Metrics {
+    type Target = Instruments;
+
+    fn deref(&self) -> &Instruments {
+        &self.0
+    }
 }
 
 impl Default for Metrics {
@@ -112,38 +72,314 @@ impl Metrics {
     #[must_use]
     pub fn new(process: &Process) -> Self {
         let meter = process.meter(METRICS);
-        Self {
-            answers: ANSWERS.counter(&meter),
-            remote: REMOTE_REQUESTS.counter(&meter),
-            first_byte: FIRST_BYTE.histogram(&meter),
-            remote_content: REMOTE_CONTENT.counter(&meter),
-            resumed: RESUMED.counter(&meter),
-            restores: RESTORES.counter(&meter),
-            partial_listings: PARTIAL_LISTINGS.counter(&meter),
-            connections: CONNECTIONS.up_down(&meter),
-            refused_connections: REFUSED_CONNECTIONS.counter(&meter),
+        Self(Arc::new(Instruments {
+            requests: all::REQUEST_DURATION.histogram(&meter),
+            active: all::ACTIVE_REQUESTS.up_down(&meter),
+            swift: all::SWIFT_DURATION.histogram(&meter),
+            io: all::IO.counter(&meter),
+            remote: all::REMOTE_REQUESTS.counter(&meter),
+            first_byte: all::FIRST_BYTE.histogram(&meter),
+            remote_content: all::REMOTE_CONTENT.counter(&meter),
+            resumed: all::RESUMED.counter(&meter),
+            cache: all::CACHE_LOOKUPS.counter(&meter),
+            restores: all::RESTORES.counter(&meter),
+            restore_duration: all::RESTORE_DURATION.histogram(&meter),
+            restored_content: all::RESTORE_CONTENT.counter(&meter),
+            listing_rows: all::LISTING_ROWS.counter(&meter),
+            partial_listings: all::PARTIAL_LISTINGS.counter(&meter),
+            connections: all::CONNECTIONS.up_down(&meter),
+            refused_connections: all::REFUSED_CONNECTIONS.counter(&meter),
+        }))
+    }
+
+    /// Counts content of a client on its way.
+    #[must_use]
+    pub fn transfer(&self, door: &'static str, direction: Direction) -> Transfer {
+        Transfer { metrics: self.clone(), door, direction, uncounted: 0 }
+    }
+}
+
+impl Instruments {
+    /// A client's request has come in.
+    pub(crate) fn request_began(&self, door: &'static str) {
+        self.active.add(1, &[label("door", door)]);
+    }
+
+    /// A client's request is over; `fault` says in one word why it did not end well.
+    pub(crate) fn request_ended(&self, request: &Request, took: Duration) {
+        self.active.add(-1, &[label("door", request.door)]);
+        let [mut status, mut fault] = [const { None }; 2];
+        if let Some(code) = request.status {
+            status = Some(label("http.response.status_code", i64::from(code.as_u16())));
+        }
+        if let Some(word) = request.fault {
+            fault = Some(label("error.type", word));
+        }
+        let (method, door) = (label("http.request.method", request.method), label("door", request.door));
+        let operation = label("operation", request.operation);
+        let took = took.as_secs_f64();
+        match (status, fault) {
+            (Some(status), None) => self.requests.record(took, &[method, door, operation, status]),
+            (Some(status), Some(fault)) => {
+                self.requests.record(took, &[method, door, operation, status, fault])
+            }
+            (None, Some(fault)) => self.requests.record(took, &[method, door, operation, fault]),
+            (None, None) => self.requests.record(took, &[method, door, operation]),
         }
     }
 
-    /// Counts an answer.
-    pub fn answered(&self, door: &'static str, operation: &'static str, status: http::StatusCode) {
-        let status = match status.as_u16() / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        self.answers.add(1, &[label("door", door), label("operation", operation), label("status", status)]);
-    }
-
-    /// Counts a restore, or one that was not begun.
-    pub fn restored(&self, outcome: &'static str) {
-        self.restores.add(1, &[label("outcome", outcome)]);
+    /// Swift was asked.
+    pub(crate) fn asked_swift(
+        &self,
+        method: &'static str,
+        way: &'static str,
+        outcome: KeyValue,
+        took: Duration,
+    ) {
+        let labels = [label("http.request.method", method), label("way", way), outcome];
+        self.swift.record(took.as_secs_f64(), &labels);
     }
 
     /// Counts a request to a remote.
     pub fn asked_remote(&self, operation: &'static str, outcome: &'static str) {
         self.remote.add(1, &[label("operation", operation), label("outcome", outcome)]);
+    }
+
+    /// Something that is kept in memory was looked for.
+    pub fn looked_up(&self, cache: &'static str, was_there: bool) {
+        let outcome = if was_there { "hit" } else { "miss" };
+        self.cache.add(1, &[label("cache", cache), label("outcome", outcome)]);
+    }
+
+    /// Counts a restore, or one that was not begun; `took` is the time of one that was.
+    pub fn restored(&self, outcome: &'static str, took: Option<Duration>) {
+        let labels = [label("outcome", outcome)];
+        self.restores.add(1, &labels);
+        if let Some(took) = took {
+            self.restore_duration.record(took.as_secs_f64(), &labels);
+        }
+    }
+
+    /// Counts what a listing was made of.
+    pub fn listed(&self, local: usize, remote: usize) {
+        for (source, rows) in [("local", local), ("remote", remote)] {
+            self.listing_rows.add(u64::try_from(rows).unwrap_or(u64::MAX), &[label("source", source)]);
+        }
+    }
+
+    /// A connection was taken.
+    pub fn connected(&self, door: &'static str) {
+        self.connections.add(1, &[label("door", door)]);
+    }
+
+    /// A connection has ended.
+    pub fn disconnected(&self, door: &'static str) {
+        self.connections.add(-1, &[label("door", door)]);
+    }
+
+    /// A connection was closed at once, because there were too many.
+    pub fn refused_connection(&self, door: &'static str) {
+        self.refused_connections.add(1, &[label("door", door)]);
+    }
+}
+
+/// A client's request that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// Where it came in.
+    pub(crate) door: &'static str,
+    /// Its method, one of those that Swift knows.
+    pub(crate) method: &'static str,
+    /// What was done for it.
+    pub(crate) operation: &'static str,
+    /// What it was answered with, if it was.
+    pub(crate) status: Option<StatusCode>,
+    /// In one word why it did not get its answer in full.
+    pub(crate) fault: Option<&'static str>,
+}
+
+/// Which way content goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From a client.
+    Receive,
+    /// To a client.
+    Transmit,
+}
+
+/// Content of one client on its way. What is not counted yet is when it is dropped.
+#[derive(Debug)]
+pub struct Transfer {
+    metrics: Metrics,
+    door: &'static str,
+    direction: Direction,
+    uncounted: u64,
+}
+
+impl Transfer {
+    /// So many bytes have passed.
+    pub fn passed(&mut self, bytes: usize) {
+        self.uncounted = self.uncounted.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if self.uncounted >= COUNT_BYTES {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        let bytes = std::mem::take(&mut self.uncounted);
+        if bytes > 0 {
+            let direction = match self.direction {
+                Direction::Receive => "receive",
+                Direction::Transmit => "transmit",
+            };
+            self.metrics.io.add(bytes, &[label("door", self.door), label("network.io.direction", direction)]);
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.count();
+    }
+}
+
+/// Remotes whose requests are counted in the metrics of this process. Those to Swift clusters go out with their trace.
+#[must_use]
+pub fn remotes(process: &Process) -> Remotes {
+    Remotes::observed(Arc::new(Counted(RemoteRequests::new(&process.meter(METRICS)))))
+}
+
+struct Counted(RemoteRequests);
+
+impl RequestObserver for Counted {
+    fn sending(&self, headers: &mut HeaderMap) {
+        propagation::pass_on_current(headers);
+    }
+
+    fn ended(&self, request: &EndedRequest) {
+        self.0.ended(request.provider, request.operation, request.outcome, request.duration);
+    }
+}
+
+/// Tells, whenever somebody looks, how things stand in `context`.
+pub fn observe(process: &Process, context: &Arc<Context>) {
+    let meter = process.meter(METRICS);
+    let looking = |look: fn(&Context, &dyn AsyncInstrument<u64>)| {
+        let context = Arc::clone(context);
+        move |seen: &dyn AsyncInstrument<u64>| look(&context, seen)
+    };
+    all::READ_AHEAD
+        .observe(&meter, looking(|context, seen| seen.observe(number(context.reads.pieces()), &[])));
+    all::RESTORE_ACTIVE
+        .observe(&meter, looking(|context, seen| seen.observe(number(context.restores.under_way()), &[])));
+    all::RESTORE_LIMIT
+        .observe(&meter, looking(|context, seen| seen.observe(number(context.restores.limit()), &[])));
+    all::LISTING_PLACES
+        .observe(&meter, looking(|context, seen| seen.observe(number(context.listings.lines()), &[])));
+    all::LISTING_PLACES_LIMIT
+        .observe(&meter, looking(|_, seen| seen.observe(number(crate::listing::MAX_LINES), &[])));
+    all::CONFIG_REVISION
+        .observe(&meter, looking(|context, seen| seen.observe(context.policies.state().revision(), &[])));
+    let aged = Arc::clone(context);
+    all::CONFIG_AGE.observe_f64(&meter, move |seen| {
+        if let Some(age) = aged.policies.state().age() {
+            seen.observe(age.as_secs_f64(), &[]);
+        }
+    });
+    all::CONFIG_RELOADS.observe(
+        &meter,
+        looking(|context, seen| {
+            for outcome in Outcome::ALL {
+                seen.observe(context.policies.state().count(outcome), &[label("outcome", outcome.as_str())]);
+            }
+        }),
+    );
+    all::MAPPINGS.observe(
+        &meter,
+        looking(|context, seen| {
+            let table = context.policies.current();
+            let broken = table.broken();
+            seen.observe(number(table.len().saturating_sub(broken)), &[label("state", "ok")]);
+            seen.observe(number(broken), &[label("state", "broken")]);
+        }),
+    );
+    all::CONTROL_CONNECTED.observe(
+        &meter,
+        looking(|context, seen| seen.observe(u64::from(context.policies.state().is_connected()), &[])),
+    );
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// Labels by name of the metric, as they stand in the text.
+    fn labels(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, rest) = line.split_once('{').unwrap_or((line, ""));
+            let name = name.split(' ').next().unwrap();
+            let name =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let pairs = rest.split('}').next().unwrap().split(',').filter(|pair| !pair.is_empty());
+            let names = pairs.map(|pair| pair.split('=').next().unwrap().to_owned());
+            found.entry(name.to_owned()).or_default().extend(names.filter(|label| label != "le"));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn labels_are_those_that_are_declared() {
+        let process = Process::default();
+        let metrics = Metrics::new(&process);
+        let context = Arc::new(Context::for_tests(metrics.clone()));
+        observe(&process, &context);
+        metrics.request_began("proxy");
+        for (status, fault) in [
+            (Some(StatusCode::OK), None),
+            (Some(StatusCode::OK), Some("broken_body")),
+            (None, Some("client_gone")),
+        ] {
+            let request = Request { door: "proxy", method: "GET", operation: "read", status, fault };
+            metrics.request_ended(&request, Duration::from_millis(3));
+        }
+        metrics.asked_swift("GET", "upstream", label("http.response.status_code", 404), Duration::ZERO);
+        metrics.asked_swift("GET", "upstream", label("error.type", "unreachable"), Duration::ZERO);
+        metrics.transfer("proxy", Direction::Receive).passed(3);
+        metrics.asked_remote("get", "ok");
+        metrics.looked_up("readers", true);
+        metrics.restored("restored", Some(Duration::ZERO));
+        metrics.restored_content.add(1, &[]);
+        metrics.listed(1, 2);
+        metrics.connected("proxy");
+        metrics.refused_connection("proxy");
+        for counter in [&metrics.remote_content, &metrics.resumed, &metrics.partial_listings] {
+            counter.add(1, &[]);
+        }
+        metrics.first_byte.record(0.1, &[]);
+        let ended =
+            EndedRequest { provider: "s3", operation: "get", outcome: "ok", duration: Duration::ZERO };
+        Counted(RemoteRequests::new(&process.meter(METRICS))).ended(&ended);
+        let text = process.render();
+        let found = labels(&text);
+        for metric in METRICS {
+            let declared: BTreeSet<String> =
+                metric.labels.iter().map(|label| label.replace('.', "_")).collect();
+            // Only once there is a configuration.
+            if metric.name != "swift_s3_sync.config.age" {
+                assert_eq!(found.get(&metric.prometheus_name()), Some(&declared), "{}", metric.name);
+            }
+        }
+        assert!(
+            text.contains("swift_s3_shunt_io_bytes_total{door=\"proxy\",network_io_direction=\"receive\"} 3"),
+            "{text}"
+        );
     }
 }

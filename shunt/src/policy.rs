@@ -3,6 +3,7 @@
 pub mod control;
 pub mod file;
 mod route;
+mod state;
 mod table;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use swift_s3_policy::{
 use swift_s3_store::Remotes;
 
 pub use route::Route;
+pub use state::{Outcome, State};
 use table::Unserved;
 pub use table::{Found, MergedContainer, Table};
 
@@ -24,6 +26,8 @@ pub struct Parsed {
     config: SyncConfig,
     /// Mappings that merge, as far as that can be told, and are wrong in some other way. Their archived objects must not look gone.
     unserved: Vec<Unserved>,
+    /// The control plane's number of it; 0 of a file.
+    revision: u64,
 }
 
 impl Parsed {
@@ -39,7 +43,13 @@ impl Parsed {
         let raw: Value = serde_json::from_str(document).unwrap_or_default();
         let unserved = parsed.refused.iter().filter_map(|refused| unserved(&raw, refused)).collect();
         let problems = parsed.refused.into_iter().flat_map(|refused| refused.problems).collect();
-        Ok((Self { config: parsed.config, unserved }, problems))
+        Ok((Self { config: parsed.config, unserved, revision: 0 }, problems))
+    }
+
+    /// The same, with the number that the control plane gave it.
+    #[must_use]
+    pub fn of_revision(self, revision: u64) -> Self {
+        Self { revision, ..self }
     }
 }
 
@@ -66,9 +76,16 @@ fn unserved(raw: &Value, refused: &RefusedMapping) -> Option<Unserved> {
 pub struct Policies {
     table: ArcSwap<Table>,
     remotes: Remotes,
+    state: State,
 }
 
 impl Policies {
+    /// Nothing is merged yet; `remotes` are those that mappings will name.
+    #[must_use]
+    pub fn new(remotes: Remotes) -> Self {
+        Self { remotes, ..Self::default() }
+    }
+
     /// What is in force now.
     #[must_use]
     pub fn current(&self) -> Arc<Table> {
@@ -81,11 +98,32 @@ impl Policies {
         self.table.load().find(account, container)
     }
 
+    /// How what is in force came about.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Puts a configuration in force. Requests that are under way end under the one they began with.
     ///
     /// A mapping whose remote cannot be opened (a secret that is not there, say) keeps the remote it had; without one its containers answer
     /// 503 where they would need it. The problems are returned and logged.
     pub async fn install(&self, parsed: &Parsed) -> Vec<String> {
+        let problems = self.put_in_force(parsed).await;
+        self.state.in_force(parsed.revision, problems.is_empty() && parsed.unserved.is_empty());
+        problems
+    }
+
+    /// As [`Policies::install`], of what is in force already but for remotes that could not be opened: a secret may have come meanwhile.
+    pub async fn install_again(&self, parsed: &Parsed) -> Vec<String> {
+        let problems = self.put_in_force(parsed).await;
+        if problems.is_empty() {
+            self.state.completed(parsed.unserved.is_empty());
+        }
+        problems
+    }
+
+    async fn put_in_force(&self, parsed: &Parsed) -> Vec<String> {
         let before = self.current();
         let (table, problems) = Table::build(&parsed.config, &parsed.unserved, &self.remotes, &before).await;
         for problem in &problems {

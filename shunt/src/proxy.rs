@@ -17,12 +17,16 @@ use http::{Method, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 
 pub use connection::{Limits, serve};
+use swift_s3_policy::Merge;
+use tracing::Instrument as _;
 
 use crate::body::{self, Body, Response, boxed, text};
 use crate::context::Context;
 use crate::copy::Copy;
+use crate::exchange::{Asked, Exchange, done};
 use crate::glacier;
-use crate::policy::Found;
+use crate::metrics::Direction;
+use crate::policy::{Found, Route};
 use crate::request::{BYPASS, Target, is_s3};
 use crate::upstream::{Upstream, UpstreamError};
 use bodies::{AnswerBody, ClientBody, Continue};
@@ -34,6 +38,31 @@ const DOOR: &str = "proxy";
 const CONTINUE_LIMIT: Duration = Duration::from_secs(5);
 /// For answers that come after work on Swift's side. A client that leaves ends the wait.
 const LONG_ANSWER_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Who answers a request.
+enum Way {
+    /// Swift alone.
+    Pass,
+    /// It copies an object of a merged container.
+    Copy(Arc<Route>, Copy),
+    /// It copies an object of a container whose remote cannot be used.
+    BrokenCopy(Copy, Arc<str>),
+    /// It is about a merged container.
+    Merged(Arc<Route>, Target),
+    /// It wants what is in no archive to be brought out of one.
+    NotArchived,
+    /// It is about a container whose remote cannot be used.
+    Broken(Target, Merge, Arc<str>),
+}
+
+impl Way {
+    fn mapping(&self) -> Option<&str> {
+        match self {
+            Self::Copy(route, _) | Self::Merged(route, _) => Some(&route.id),
+            Self::Pass | Self::BrokenCopy(..) | Self::NotArchived | Self::Broken(..) => None,
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -53,33 +82,60 @@ impl Proxy {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response {
-        let Some(request) = headers::accept(request) else {
-            return text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n");
+    pub async fn handle(&self, mut request: Request<Incoming>) -> Response {
+        let way = headers::accept(&mut request).then(|| self.way(&request));
+        let asked = Asked {
+            door: DOOR,
+            method: request.method(),
+            path: request.uri().path(),
+            headers: request.headers(),
+            mapping: way.as_ref().and_then(Way::mapping),
         };
+        let exchange = Exchange::begin(&self.context, asked);
+        let answering = async {
+            match way {
+                Some(way) => self.answer(request, way).await,
+                None => done(text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n"), "refuse"),
+            }
+        };
+        let answer = answering.instrument(exchange.span().clone()).await;
+        exchange.answered(answer)
+    }
+
+    /// Which module answers.
+    fn way<B>(&self, request: &Request<B>) -> Way {
         let is_bypassed = request.headers().get(BYPASS).is_some_and(|value| !value.is_empty());
         // What is signed for s3api names something else by its path than it does to Swift.
         let is_for_swift = !is_bypassed && !is_s3(request.uri().query(), request.headers());
         if !is_for_swift || self.context.policies.current().is_empty() {
-            return self.pass(request).await;
+            return Way::Pass;
         }
         if let Some(copy) = Copy::of(request.method(), request.uri(), request.headers()) {
             match self.context.policies.find(&copy.account, &copy.container) {
-                Found::Merged(route) => return self.copy(self.at_home(request), route, copy).await,
-                Found::Broken(_, reason) => {
-                    return self.copy_of_broken(self.at_home(request), &copy, &reason).await;
-                }
+                Found::Merged(route) => return Way::Copy(route, copy),
+                Found::Broken(_, reason) => return Way::BrokenCopy(copy, reason),
                 Found::Nothing => {}
             }
         }
         let target = Target::of(request.uri().path());
-        let Some((account, container)) = target.container() else { return self.pass(request).await };
+        let Some((account, container)) = target.container() else { return Way::Pass };
         match self.context.policies.find(account, container) {
-            Found::Merged(route) => self.merged(self.at_home(request), target, route).await,
+            Found::Merged(route) => Way::Merged(route, target),
             // To Swift it would be a POST without metadata, which removes what there is.
-            _ if glacier::is_wish(request.method(), request.headers()) => glacier::not_archived(),
-            Found::Broken(merge, reason) => self.broken(request, &target, merge, &reason).await,
-            Found::Nothing => self.pass(request).await,
+            _ if glacier::is_wish(request.method(), request.headers()) => Way::NotArchived,
+            Found::Broken(merge, reason) => Way::Broken(target, merge, reason),
+            Found::Nothing => Way::Pass,
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, way: Way) -> Response {
+        match way {
+            Way::Pass => self.pass(request).await,
+            Way::Copy(route, copy) => self.copy(self.at_home(request), route, copy).await,
+            Way::BrokenCopy(copy, reason) => self.copy_of_broken(self.at_home(request), &copy, &reason).await,
+            Way::Merged(route, target) => self.merged(self.at_home(request), target, route).await,
+            Way::NotArchived => done(glacier::not_archived(), "post"),
+            Way::Broken(target, merge, reason) => self.broken(request, &target, merge, &reason).await,
         }
     }
 
@@ -92,12 +148,10 @@ impl Proxy {
 
     /// Passes a request and its answer on.
     async fn pass(&self, request: Request<Incoming>) -> Response {
-        let response = match self.forward(request).await {
+        match self.forward(request).await {
             Ok(response) => response,
             Err(error) => unanswered(&error),
-        };
-        self.context.metrics.answered(DOOR, "pass", response.status());
-        response
+        }
     }
 
     /// Sends a request to Swift, its body as it comes, and gives the answer as it comes.
@@ -110,7 +164,8 @@ impl Proxy {
             let limit = if is_quick { self.upstream.answer_limit() } else { LONG_ANSWER_LIMIT };
             return self.upstream.ask_for(request, limit).await.map(|answer| self.received(answer));
         }
-        let (content, sent) = ClientBody::new(content, self.idle);
+        let (content, sent) =
+            ClientBody::new(content, self.idle, self.context.metrics.transfer(DOOR, Direction::Receive));
         let expects = parts.headers.contains_key(header::EXPECT);
         let mut request = Request::from_parts(parts, ());
         let content: Body = if expects {

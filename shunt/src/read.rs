@@ -74,6 +74,14 @@ pub struct Reads {
     room: Room,
 }
 
+impl Reads {
+    /// Pieces of contents that are read ahead of their clients.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        self.room.taken()
+    }
+}
+
 /// An object that Swift does not have.
 pub struct Miss<'a> {
     /// Where it may be.

@@ -123,6 +123,12 @@ impl Failure {
     }
 }
 
+/// What clients are told about a container whose remote cannot be used as it is configured.
+#[must_use]
+pub fn unusable() -> Response {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the remote store of this container cannot be used at the moment\n")
+}
+
 /// Hands on the remote's ids of a request: `Remote-x-amz-request-id`, for instance.
 pub fn put_request_ids(response: &mut Response, notes: &AnswerNotes) {
     put_ids(response, notes.request_ids.iter().map(|(name, id)| (*name, id.as_str())));

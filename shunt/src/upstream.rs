@@ -11,6 +11,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::Body;
+use crate::metrics::Metrics;
+use crate::swift_call::{SwiftCall, Way};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Eventlet closes idle connections after 30 s by default (`client_timeout` is 60 s); a connection is dropped before that.
@@ -42,12 +44,13 @@ pub struct Upstream {
     authority: Authority,
     host: HeaderValue,
     answer_limit: Duration,
+    metrics: Metrics,
 }
 
 impl Upstream {
     /// Nothing is connected yet. An answer that does not begin `answer_limit` after the request was sent is given up.
     #[must_use]
-    pub fn new(scheme: Scheme, authority: Authority, answer_limit: Duration) -> Self {
+    pub fn new(scheme: Scheme, authority: Authority, answer_limit: Duration, metrics: Metrics) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
         connector.set_nodelay(true);
@@ -63,7 +66,7 @@ impl Upstream {
         // An authority without user names is fit for a header.
         let host = HeaderValue::from_str(authority.as_str());
         let host = host.unwrap_or_else(|_| HeaderValue::from_static("localhost"));
-        Self { client, scheme, authority, host, answer_limit }
+        Self { client, scheme, authority, host, answer_limit, metrics }
     }
 
     /// Sends a request whose URI is a path with its query, byte for byte.
@@ -78,8 +81,12 @@ impl Upstream {
         } else {
             uri = uri.path_and_query("/");
         }
-        *request.uri_mut() = uri.build()?;
-        self.client.request(request).await.map_err(UpstreamError::Failed)
+        let uri = uri.build()?;
+        let method = request.method().clone();
+        let call =
+            SwiftCall::begin(&self.metrics, Way::Upstream, (&method, uri.path()), request.headers_mut());
+        *request.uri_mut() = uri;
+        call.until(self.client.request(request)).await.map_err(UpstreamError::Failed)
     }
 
     /// As [`Upstream::send`], for requests without a body of a client: the answer must come in time.

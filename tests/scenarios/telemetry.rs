@@ -1,3 +1,4 @@
 //! What processes tell of themselves: traces, metrics, the admin endpoint.
 
+mod shunt;
 mod traces;

@@ -392,7 +392,8 @@ fn describe(request: &Request<Incoming>) -> Seen {
 
 /// Everything but what could be a secret.
 fn told_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    const TOLD: [&str; 6] = ["x-amz-", "content-", "if-", "x-backend-", "x-timestamp", "user-agent"];
+    const TOLD: [&str; 7] =
+        ["x-amz-", "content-", "if-", "x-backend-", "x-timestamp", "user-agent", "traceparent"];
     headers
         .iter()
         .filter(|(name, _)| TOLD.iter().any(|start| name.as_str().starts_with(start)))

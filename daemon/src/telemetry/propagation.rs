@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::TraceContextExt;
 use opentelemetry::{Context, global};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -12,6 +13,16 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     let context = global::get_text_map_propagator(|propagator| propagator.extract(&From(headers)));
     // Fails only without a tracing layer, or when the span was entered before: then it begins a trace of its own.
     drop(span.set_parent(context));
+}
+
+/// Begins a trace of `span`'s own, which names the trace that a request with these headers belongs to as a link: for callers whose word
+/// on what is recorded shall not count.
+pub fn link_trace(span: &Span, headers: &HeaderMap) {
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(&From(headers)));
+    let theirs = context.span().span_context().clone();
+    if theirs.is_valid() {
+        span.add_link(theirs);
+    }
 }
 
 /// Says in `headers` which trace the request belongs to that is made in `span`, in place of what they said before.
@@ -25,6 +36,10 @@ pub fn pass_on_current(headers: &mut HeaderMap) {
 }
 
 fn pass_on_context(context: &Context, headers: &mut HeaderMap) {
+    if context.span().span_context().is_valid() {
+        // What vendors noted there is of the trace that `traceparent` named.
+        headers.remove("tracestate");
+    }
     global::get_text_map_propagator(|propagator| propagator.inject_context(context, &mut Into(headers)));
 }
 

@@ -24,7 +24,7 @@ use super::Arguments;
 use crate::context::Context;
 use crate::filter::{self, Filter, FilterAddress, FilterListener};
 use crate::listing::Listings;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::policy::control::Follower;
 use crate::policy::{Policies, file};
 use crate::proxy::{self, Limits, Proxy};
@@ -78,7 +78,7 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let policies = Arc::new(Policies::default());
+    let policies = Arc::new(Policies::new(metrics::remotes(telemetry.metrics())));
     let readiness = Arc::new(Readiness::default());
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -98,7 +98,9 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
         restores,
         reads: Reads::default(),
         listings: Listings::new(Duration::from_secs(arguments.listing_timeout)),
+        trace_context: arguments.trace_context,
     });
+    metrics::observe(telemetry.metrics(), &context);
     let mut opened = String::new();
     if let Err(error) = open_admin(arguments, telemetry, &readiness, &mut opened).await {
         eprintln!("swift-s3-shunt: {error}");
@@ -239,7 +241,7 @@ async fn open_doors(
         let limit = Duration::from_secs(arguments.swift_timeout);
         tracing::info!(swift = %authority, "serving clients");
         let idle = Duration::from_secs(arguments.client_timeout);
-        let upstream = Upstream::new(Scheme::HTTP, authority, limit);
+        let upstream = Upstream::new(Scheme::HTTP, authority, limit, context.metrics.clone());
         let proxy = Arc::new(Proxy::new(Arc::clone(context), upstream, idle));
         tasks.spawn(proxy::serve(listener, proxy, limits(arguments), stop.clone()));
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listener::FilterStream;
-use super::{Filter, FilterListener};
+use super::{DOOR, Filter, FilterListener};
 use crate::proxy::Limits;
 
 /// A connection with half a header block, or idle, is closed after this time. The filter keeps idle ones and notices.
@@ -50,15 +50,17 @@ pub async fn serve(listener: FilterListener, filter: Arc<Filter>, limits: Limits
         };
         let metrics = &filter.context.metrics;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics.refused_connections.add(1, &[]);
+            metrics.refused_connection(DOOR);
             continue;
         };
+        metrics.connected(DOOR);
         let (filter, stop, abort) = (Arc::clone(&filter), stop.clone(), abort.clone());
         connections.spawn(async move {
             tokio::select! {
-                () = serve_one(stream, filter, stop) => {}
+                () = serve_one(stream, Arc::clone(&filter), stop) => {}
                 () = abort.cancelled() => {}
             }
+            filter.context.metrics.disconnected(DOOR);
             drop(place);
         });
     }

@@ -12,25 +12,26 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use swift_s3_policy::MergeFailure;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
-use super::Filter;
 use super::channel::FilterChannel;
 use super::protocol::{
     ANSWERS, ASK, LOCAL_STATUS, LOCAL_TIMESTAMP, OUTCOME, RESTORE, RESTORES, Step, TOKEN, WAITS, is_same,
     remove_own,
 };
+use super::{DOOR, Filter};
 use crate::body::{Body, BoxError, Response, boxed, collect, empty, text};
 use crate::copy::ClientSwift;
+use crate::exchange::{Asked, Exchange, done, done_by_others};
 use crate::glacier;
 use crate::listing::{self, Format, LocalPage, Params};
 use crate::policy::{Found, Route};
 use crate::read::{self, Miss};
+use crate::remote;
 use crate::request::Target;
 use crate::restore::SwiftWriter;
 use crate::write;
 
-/// For metrics.
-const DOOR: &str = "filter";
 /// A listing of 10,000 names of 1,024 bytes each, every byte of them escaped in JSON.
 const MAX_PAGE_BYTES: usize = 96 * 1024 * 1024;
 /// Swift may take this long for its page; the filter begins the request before it asks Swift.
@@ -64,20 +65,36 @@ impl Filter {
         let Some((account, container)) = target.container() else {
             return text(StatusCode::BAD_REQUEST, "neither a container nor an object\n");
         };
-        let route = match self.context.policies.find(account, container) {
+        let found = self.context.policies.find(account, container);
+        let asked = Asked {
+            door: DOOR,
+            // A listing is a POST here, as it brings Swift's page.
+            method: if step == Step::Listing { &Method::GET } else { request.method() },
+            path,
+            headers: request.headers(),
+            mapping: match &found {
+                Found::Merged(route) => Some(&*route.id),
+                Found::Nothing | Found::Broken(..) => None,
+            },
+        };
+        let exchange = Exchange::begin(&self.context, asked);
+        exchange.in_transaction(request.headers());
+        let answering = self.answer(request, step, target, found);
+        let answer = answering.instrument(exchange.span().clone()).await;
+        exchange.answered(answer)
+    }
+
+    async fn answer(&self, request: Request<Incoming>, step: Step, target: Target, found: Found) -> Response {
+        let route = match found {
             Found::Merged(route) => route,
             // The filter's list is a few seconds old.
-            Found::Nothing => return drained(request, pass()).await,
+            Found::Nothing => return drained(request, stands()).await,
             Found::Broken(merge, reason) => {
                 tracing::warn!(reason = &*reason, "the remote of a merged container cannot be used");
                 if step == Step::Listing && merge.failure == MergeFailure::Local {
-                    return drained(request, listing::partial(pass())).await;
+                    return drained(request, listing::partial(stands())).await;
                 }
-                let text = text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the remote store of this container cannot be used at the moment\n",
-                );
-                return drained(request, answer(text)).await;
+                return drained(request, answer(done(remote::unusable(), "broken"))).await;
             }
         };
         let method = request.method().clone();
@@ -123,9 +140,9 @@ impl Filter {
         let miss = Miss { route, object, request: parts, local_headers, writer, swift: &answers };
         let found = read::answer(&self.context, miss).await;
         if let Some(asked) = answers.missing() {
-            return ask(&asked);
+            return done(ask(&asked), "rights");
         }
-        let mut response = self.told("read", found);
+        let mut response = told("read", found);
         announce(channel.as_ref(), &mut response);
         response
     }
@@ -139,7 +156,7 @@ impl Filter {
         };
         let Some((params, format)) = params else {
             let _ = page.await;
-            return self.told("listing", None);
+            return told("listing", None);
         };
         let mut params = params.with_default_limit(self.context.listings.default_limit());
         params.waits_for_swift = parts.headers.contains_key(WAITS);
@@ -151,18 +168,18 @@ impl Filter {
             Ok(LocalPage { status: StatusCode::OK, headers: HeaderMap::new(), body })
         };
         let merged = listing::answer(&self.context, route, params, format, local).await;
-        self.told("listing", Some(merged))
+        told("listing", Some(merged))
     }
 
     async fn before(&self, route: &Arc<Route>, object: &str) -> Response {
         match write::before(&self.context, route, object, &Method::DELETE).await {
-            Err(refused) => self.told("delete", Some(refused)),
-            Ok(None) => self.told("delete", None),
+            Err(refused) => told("delete", Some(refused)),
+            Ok(None) => told("delete", None),
             Ok(Some(token)) => {
                 let Ok(token) = HeaderValue::from_str(&token.to_string()) else {
                     return text(StatusCode::INTERNAL_SERVER_ERROR, "the token is no header\n");
                 };
-                let mut response = pass();
+                let mut response = done(pass(), "before_delete");
                 response.headers_mut().insert(TOKEN, token);
                 response
             }
@@ -176,7 +193,7 @@ impl Filter {
         let (Some(token), Some(status)) = (token, status) else {
             return text(StatusCode::BAD_REQUEST, "the token or Swift's status is missing or wrong\n");
         };
-        self.told("delete", write::delete_after(&self.context, route, object, Some(&token), status).await)
+        told("delete", write::delete_after(&self.context, route, object, Some(&token), status).await)
     }
 
     async fn post(&self, route: &Arc<Route>, object: &str, request: Request<Incoming>) -> Response {
@@ -184,9 +201,9 @@ impl Filter {
         remove_own(&mut parts.headers);
         if glacier::is_wish(&parts.method, &parts.headers) {
             let answer = glacier::answer(&self.context, &Gone, route, object, &parts).await;
-            return self.told("post", Some(answer));
+            return told("post", Some(answer));
         }
-        self.told("post", write::post(&self.context, route, object, &parts.headers).await)
+        told("post", write::post(&self.context, route, object, &parts.headers).await)
     }
 
     async fn next_of(&self, job: &str, request: Request<Incoming>) -> Response {
@@ -196,16 +213,19 @@ impl Filter {
             _ => text(StatusCode::BAD_REQUEST, "the report broke off or is too long\n"),
         }
     }
+}
 
-    /// What the client is told: the answer, or Swift's own.
-    fn told(&self, operation: &'static str, found: Option<Response>) -> Response {
-        let Some(response) = found else {
-            self.context.metrics.answered(DOOR, "pass", StatusCode::NOT_FOUND);
-            return pass();
-        };
-        self.context.metrics.answered(DOOR, operation, response.status());
-        answer(response)
+/// What the client is told: the answer, or Swift's own.
+fn told(operation: &'static str, found: Option<Response>) -> Response {
+    match found {
+        Some(response) => answer(done(response, operation)),
+        None => stands(),
     }
+}
+
+/// Swift's own 404 stands.
+fn stands() -> Response {
+    done_by_others(pass(), "pass", StatusCode::NOT_FOUND)
 }
 
 /// What Swift told the filter, in the client's name, about what the shunt wants to know. What is missing there is asked for in a second round.

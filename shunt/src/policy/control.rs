@@ -86,6 +86,7 @@ impl Follower {
                     outcome = self.watch(endpoint, &ready) => outcome,
                     () = stop.cancelled() => return,
                 };
+                self.policies.state().set_connected(false);
                 match outcome {
                     Ok(()) => pause = FIRST_PAUSE,
                     Err(error) => {
@@ -112,13 +113,15 @@ impl Follower {
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let request = WatchSnapshotRequest { generation: self.generation };
         let mut stream = client.watch_snapshot(request).await?.into_inner();
+        self.policies.state().set_connected(true);
         tracing::info!(url = %endpoint.uri(), "following the control plane");
         loop {
             let message = tokio::select! {
                 message = stream.message() => message,
                 () = tokio::time::sleep(RETRY), if self.unfinished.is_some() => {
                     if let Some(parsed) = self.unfinished.take() {
-                        self.install(parsed).await;
+                        let is_whole = self.policies.install_again(&parsed).await.is_empty();
+                        self.unfinished = (!is_whole).then_some(parsed);
                     }
                     continue;
                 }
@@ -158,6 +161,7 @@ impl Follower {
                 true
             }
             Err(problems) => {
+                self.policies.state().refused();
                 for problem in problems {
                     tracing::error!(revision = snapshot.revision, "the configuration is not used: {problem}");
                 }
@@ -183,6 +187,6 @@ impl Follower {
         for problem in problems {
             tracing::error!("a mapping cannot be served: {problem}");
         }
-        Ok(parsed)
+        Ok(parsed.of_revision(u64::try_from(snapshot.revision).unwrap_or_default()))
     }
 }

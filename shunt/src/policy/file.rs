@@ -67,7 +67,8 @@ pub async fn follow(
             () = stop.cancelled() => return,
         };
         let now = stamp(&path);
-        if now == read_last && !asked && !secrets_failed {
+        let is_same = now == read_last;
+        if is_same && !asked && !secrets_failed {
             continue;
         }
         let looked = path.clone();
@@ -75,8 +76,15 @@ pub async fn follow(
         // What was read may be half of it; the stamp before tells, as the file changes again.
         read_last = now;
         match result {
-            Ok(config) => secrets_failed = !policies.install(&config).await.is_empty(),
+            Ok(config) => {
+                let problems = match is_same && !asked {
+                    true => policies.install_again(&config).await,
+                    false => policies.install(&config).await,
+                };
+                secrets_failed = !problems.is_empty();
+            }
             Err(problems) => {
+                policies.state().refused();
                 for problem in &problems {
                     tracing::error!(path = %path.display(), "the configuration is not used: {problem}");
                 }

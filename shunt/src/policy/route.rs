@@ -10,6 +10,8 @@ use swift_s3_store::{ObjectStore, RemoteStore};
 pub struct Route {
     /// The mapping. Its `merge` is there.
     pub mapping: Arc<Mapping>,
+    /// Its id.
+    pub id: Arc<str>,
     /// The local container.
     pub container: String,
     /// The keys of its objects.
@@ -21,9 +23,9 @@ pub struct Route {
 impl Route {
     /// Of a mapping that merges.
     #[must_use]
-    pub fn new(mapping: Arc<Mapping>, container: &str, remote: Arc<RemoteStore>) -> Self {
+    pub fn new(mapping: Arc<Mapping>, id: Arc<str>, container: &str, remote: Arc<RemoteStore>) -> Self {
         let keys = mapping.key_mapping(container);
-        Self { mapping, container: container.to_owned(), keys, remote }
+        Self { mapping, id, container: container.to_owned(), keys, remote }
     }
 
     /// What is done for the container.

@@ -49,6 +49,8 @@ pub(super) struct Unserved {
 struct Entry {
     /// `None`: it could not be read, and there was none before.
     mapping: Option<Arc<Mapping>>,
+    /// Of the mapping.
+    id: Arc<str>,
     merge: Merge,
     remote: Result<Arc<RemoteStore>, Arc<str>>,
     /// Of a mapping of one container; others are made for each request.
@@ -86,6 +88,7 @@ impl Table {
             let entry = before.entry(&unserved.account, &unserved.container).cloned();
             let entry = entry.unwrap_or_else(|| Entry {
                 mapping: None,
+                id: Arc::default(),
                 merge: unserved.merge,
                 remote: Err(Arc::from(unserved.reason.as_str())),
                 route: None,
@@ -101,14 +104,16 @@ impl Table {
                     before.remote_of(mapping).ok_or_else(|| Arc::from(error.to_string()))
                 }
             };
+            let id: Arc<str> = Arc::from(mapping.id());
             let route = match (&mapping.container, &remote) {
                 (ContainerSelector::One(container), Ok(remote)) => {
-                    Some(Arc::new(Route::new(Arc::clone(mapping), container, Arc::clone(remote))))
+                    let (mapping, remote) = (Arc::clone(mapping), Arc::clone(remote));
+                    Some(Arc::new(Route::new(mapping, Arc::clone(&id), container, remote)))
                 }
                 _ => None,
             };
             let merge = mapping.merge.unwrap_or_default();
-            let entry = Entry { mapping: Some(Arc::clone(mapping)), merge, remote, route };
+            let entry = Entry { mapping: Some(Arc::clone(mapping)), id, merge, remote, route };
             table.put(&mapping.account, &mapping.container, entry);
         }
         (table, problems)
@@ -170,7 +175,8 @@ impl Table {
         match (&entry.route, &entry.mapping, &entry.remote) {
             (Some(route), ..) => Found::Merged(Arc::clone(route)),
             (None, Some(mapping), Ok(remote)) => {
-                Found::Merged(Arc::new(Route::new(Arc::clone(mapping), container, Arc::clone(remote))))
+                let (mapping, remote) = (Arc::clone(mapping), Arc::clone(remote));
+                Found::Merged(Arc::new(Route::new(mapping, Arc::clone(&entry.id), container, remote)))
             }
             (None, _, Err(reason)) => Found::Broken(entry.merge, Arc::clone(reason)),
             (None, None, Ok(_)) => Found::Nothing,
@@ -181,6 +187,13 @@ impl Table {
     #[must_use]
     pub fn len(&self) -> usize {
         self.accounts.values().map(|account| account.one.len() + usize::from(account.all.is_some())).sum()
+    }
+
+    /// Those of them whose remote cannot be used as it is configured.
+    #[must_use]
+    pub fn broken(&self) -> usize {
+        let entries = self.accounts.values().flat_map(|account| account.one.values().chain(&account.all));
+        entries.filter(|entry| entry.remote.is_err()).count()
     }
 
     /// Nothing is merged.

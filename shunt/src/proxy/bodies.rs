@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::body::BoxError;
+use crate::metrics::Transfer;
 
 /// A body gave nothing for too long while it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,7 @@ impl http_body::Body for AnswerBody {
 pub(super) struct ClientBody {
     content: AnswerBody,
     taken: watch::Sender<Taking>,
+    transfer: Transfer,
 }
 
 /// How far a client's body has come.
@@ -110,9 +112,9 @@ impl Sent {
 }
 
 impl ClientBody {
-    pub(super) fn new(content: Incoming, idle: Duration) -> (Self, Sent) {
+    pub(super) fn new(content: Incoming, idle: Duration, transfer: Transfer) -> (Self, Sent) {
         let (taken, sent) = watch::channel(Taking::HandedOn(Instant::now()));
-        (Self { content: AnswerBody::new(content, idle), taken }, Sent(sent))
+        (Self { content: AnswerBody::new(content, idle), taken, transfer }, Sent(sent))
     }
 }
 
@@ -131,6 +133,9 @@ impl http_body::Body for ClientBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.content).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.transfer.passed(frame.data_ref().map_or(0, Bytes::len));
+        }
         self.taken.send_replace(match &polled {
             Poll::Pending => Taking::Waiting,
             Poll::Ready(None) => Taking::Ended(Instant::now()),

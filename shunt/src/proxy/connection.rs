@@ -15,7 +15,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Proxy;
+use super::{DOOR, Proxy};
 
 /// Room for a header block, and what waits to be written.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -52,17 +52,17 @@ pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, sto
         };
         let metrics = &proxy.context.metrics;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics.refused_connections.add(1, &[]);
+            metrics.refused_connection(DOOR);
             continue;
         };
-        metrics.connections.add(1, &[]);
+        metrics.connected(DOOR);
         let (proxy, stop, abort) = (Arc::clone(&proxy), stop.clone(), abort.clone());
         connections.spawn(async move {
             tokio::select! {
                 () = serve_one(stream, Arc::clone(&proxy), stop) => {}
                 () = abort.cancelled() => {}
             }
-            proxy.context.metrics.connections.add(-1, &[]);
+            proxy.context.metrics.disconnected(DOOR);
             drop(place);
         });
     }

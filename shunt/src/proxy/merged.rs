@@ -10,13 +10,15 @@ use swift_s3_policy::{Merge, MergeFailure};
 use tokio::sync::Notify;
 
 use super::readers::Reader;
-use super::{DOOR, Proxy, temp_url, unanswered};
+use super::{Proxy, temp_url, unanswered};
 use crate::body::{self, Body, BoxError, Response, boxed, collect, full, text};
 use crate::copy::{self, ClientSwift, Copy};
+use crate::exchange::done;
 use crate::glacier;
 use crate::listing::{self, Format, LocalPage, Params};
 use crate::policy::{Found, Route};
 use crate::read::{self, Miss};
+use crate::remote;
 use crate::request::{Target, is_temporary, query_value};
 use crate::upstream::UpstreamError;
 use crate::write;
@@ -57,7 +59,6 @@ impl Proxy {
             Err(error) => unanswered(&error),
         };
         if local.status() != StatusCode::NOT_FOUND || wants_only_swift(parts.uri.query()) {
-            self.context.metrics.answered(DOOR, "pass", local.status());
             return local;
         }
         let local = in_memory(local).await;
@@ -68,8 +69,7 @@ impl Proxy {
             }
             None => local,
         };
-        self.context.metrics.answered(DOOR, "copy", answer.status());
-        answer
+        done(answer, "copy")
     }
 
     /// A request that copies an object of a merged container whose remote cannot be used: a source that Swift does not have is not known to be gone.
@@ -85,27 +85,22 @@ impl Proxy {
             Err(error) => unanswered(&error),
         };
         if local.status() != StatusCode::NOT_FOUND || wants_only_swift(parts.uri.query()) {
-            self.context.metrics.answered(DOOR, "pass", local.status());
             return local;
         }
         let local = in_memory(local).await;
         // Where the source is there, it is the container of the copy that is not.
-        let answer = if copy::is_source_missing(self, copy, &parts).await == Some(false) {
-            local
-        } else {
-            tracing::warn!(reason, "the remote of a merged container cannot be used");
-            unusable()
-        };
-        self.context.metrics.answered(DOOR, "pass", answer.status());
-        answer
+        if copy::is_source_missing(self, copy, &parts).await == Some(false) {
+            return local;
+        }
+        tracing::warn!(reason, "the remote of a merged container cannot be used");
+        unusable()
     }
 
     /// A wish to have an object brought out of its archive.
     async fn thaw(&self, request: Request<Incoming>, route: Arc<Route>, object: String) -> Response {
         let (parts, _) = request.into_parts();
         let answer = glacier::answer(&self.context, self, &route, &object, &parts).await;
-        self.context.metrics.answered(DOOR, "post", answer.status());
-        answer
+        done(answer, "post")
     }
 
     /// A request about a merged container whose remote cannot be used: what Swift does not have is not known to be gone.
@@ -147,7 +142,6 @@ impl Proxy {
             Err(error) => unanswered(&error),
         };
         if local.status() != StatusCode::NOT_FOUND {
-            self.context.metrics.answered(DOOR, "pass", local.status());
             return local;
         }
         let found = (!wants_only_swift(parts.uri.query()))
@@ -174,8 +168,7 @@ impl Proxy {
         if answer.status().is_success() && is_temporary(query.as_deref()) {
             temp_url::dress(answer.headers_mut(), query.as_deref(), &object);
         }
-        self.context.metrics.answered(DOOR, "read", answer.status());
-        answer
+        done(answer, "read")
     }
 
     /// What Swift has missed: the object of the path, or where a symbolic link led to. Swift has asked for that with the client's rights.
@@ -198,8 +191,7 @@ impl Proxy {
                 Err(error) => unanswered(&error),
             },
         };
-        self.context.metrics.answered(DOOR, "read", answer.status());
-        answer
+        done(answer, "read")
     }
 
     async fn list(&self, request: Request<Incoming>, route: Arc<Route>) -> Response {
@@ -212,7 +204,9 @@ impl Proxy {
         let (parts, _) = request.into_parts();
         let mut params = params.with_default_limit(self.context.listings.default_limit());
         let reader = Reader::of(&parts.headers, route.account(), &route.container);
-        params.waits_for_swift = !self.readers.knows(reader).await;
+        let is_known = self.readers.knows(reader).await;
+        self.context.metrics.looked_up("readers", is_known);
+        params.waits_for_swift = !is_known;
         let mut answer = self.list_with(&parts, &route, &params, format).await;
         // The limit was ours, and is more than this cluster gives.
         if answer.status() == StatusCode::PRECONDITION_FAILED && !params.names_limit() {
@@ -229,8 +223,7 @@ impl Proxy {
         if answer.status().is_success() {
             self.readers.remember(reader).await;
         }
-        self.context.metrics.answered(DOOR, "listing", answer.status());
-        answer
+        done(answer, "listing")
     }
 
     async fn list_with(
@@ -301,7 +294,7 @@ impl Drop for NotifyOnDrop {
 }
 
 fn unusable() -> Response {
-    text(StatusCode::SERVICE_UNAVAILABLE, "the remote store of this container cannot be used at the moment\n")
+    done(remote::unusable(), "broken")
 }
 
 /// What asks for something that only Swift has: a version of its own, or the link itself.

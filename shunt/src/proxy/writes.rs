@@ -7,8 +7,9 @@ use http::{Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use super::merged::{in_memory, keep_local, wants_only_swift};
-use super::{DOOR, Proxy, unanswered};
+use super::{Proxy, unanswered};
 use crate::body::{self, Response, collect, full, text};
+use crate::exchange::done;
 use crate::policy::Route;
 use crate::request::{is_temporary, query_value};
 use crate::restore::headers::keeps_versions;
@@ -35,8 +36,7 @@ impl Proxy {
             self.post(request, &route, &object).await
         };
         let operation = if is_delete { "delete" } else { "post" };
-        self.context.metrics.answered(DOOR, operation, answer.status());
-        answer
+        done(answer, operation)
     }
 
     async fn delete(&self, request: Request<Incoming>, route: &Route, object: &str) -> Response {

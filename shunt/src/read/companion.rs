@@ -72,12 +72,17 @@ impl Companions {
             length: wanted.length,
             last_modified: wanted.last_modified,
         };
-        self.summaries
+        let mut was_there = true;
+        let summary = self
+            .summaries
             .try_get_with(identity, async {
+                was_there = false;
                 let read = self.read(wanted, |companion| manifest::summary(companion, wanted.length)).await?;
                 Ok(read.map(Arc::new))
             })
-            .await
+            .await;
+        wanted.metrics.looked_up("companions", was_there);
+        summary
     }
 
     /// The companion, as `reading` makes it; `None` when there is none, or it makes no sense.

@@ -13,6 +13,7 @@ use futures_util::stream::FuturesOrdered;
 use swift_s3_store::BoxError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::source::{Reading, Source};
 
@@ -36,6 +37,13 @@ pub(super) struct Room(Arc<Semaphore>);
 impl Default for Room {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_PIECES)))
+    }
+}
+
+impl Room {
+    /// Pieces that are held.
+    pub(super) fn taken(&self) -> usize {
+        MAX_PIECES.saturating_sub(self.0.available_permits())
     }
 }
 
@@ -95,13 +103,14 @@ impl Lanes {
         let range = self.next..self.end.min(self.next.saturating_add(PIECE_BYTES));
         self.next = range.end;
         let mut reading = Reading::new(self.source.clone(), range, None);
-        self.coming.push_back(AbortOnDropHandle::new(tokio::spawn(async move {
+        let piece = async move {
             let mut piece = VecDeque::new();
             while let Some(bytes) = reading.next().await? {
                 piece.push_back(bytes);
             }
             Ok((piece, permit))
-        })));
+        };
+        self.coming.push_back(AbortOnDropHandle::new(tokio::spawn(piece.in_current_span())));
     }
 
     /// The next bytes, never empty; `None` at the end.

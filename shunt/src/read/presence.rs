@@ -44,7 +44,9 @@ impl Presence {
             (None, _) => "",
         };
         let place = (route.remote.label.clone(), container.to_owned());
+        let mut was_there = true;
         let asking = async {
+            was_there = false;
             match remote::ask(metrics, &route.remote, "check", is_there(route, container)).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(Failure::NoPlace),
@@ -54,6 +56,7 @@ impl Presence {
             }
         };
         let asked = self.seen.try_get_with(place, asking).await;
+        metrics.looked_up("presence", was_there);
         // Others wait for the same answer.
         asked.map_err(|failure| Arc::try_unwrap(failure).unwrap_or(Failure::NoPlace))
     }

@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use swift_s3_store::{AnswerNotes, Body, BoxError, GetObject, RemoteObject, RemoteStore, StoreError};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::lanes::{self, Lanes, Room};
 use crate::metrics::Metrics;
@@ -97,7 +98,8 @@ impl Source {
     /// As [`Self::open`], in a task of its own: the client may pause, and its time is not the remote's.
     async fn open_apart(&self, range: Range<u64>) -> Result<(Body, AnswerNotes), OpenError> {
         let source = self.clone();
-        let opening = AbortOnDropHandle::new(tokio::spawn(async move { source.open(range).await }));
+        let opening =
+            AbortOnDropHandle::new(tokio::spawn(async move { source.open(range).await }.in_current_span()));
         opening.await.unwrap_or(Err(OpenError::Failed(Failure::TimedOut)))
     }
 }

@@ -16,12 +16,15 @@ use swift_s3_policy::{
 use swift_s3_store::{GetObject, ObjectStore, RemoteObject, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::channel_body::channel;
 use super::headers::{Shape, headers_of, is_converted, keeps_versions, shape_of};
 use super::plan::{Homes, NestedManifest, Object, Plan, Segment, empty_etag, plan_large};
 use super::source::{Source, SourceError};
 use super::{Archived, SwiftWriter, Unfit};
+use crate::metrics::Metrics;
+use crate::swift_call::{SwiftCall, Way};
 use crate::swift_path::{container_path, object_path};
 use crate::{Body, BoxError};
 
@@ -118,6 +121,7 @@ pub(super) struct Job {
     pub(super) remote: RemoteObject,
     /// Others may change the remote copy through the shunt.
     pub(super) check_after: bool,
+    pub(super) metrics: Metrics,
 }
 
 /// What Swift has under a name.
@@ -136,7 +140,7 @@ struct Unanswered {
 }
 
 impl Job {
-    pub(super) fn new(archived: Archived) -> Self {
+    pub(super) fn new(archived: Archived, metrics: Metrics) -> Self {
         let Archived { route, object, remote, writer } = archived;
         Self {
             writer,
@@ -148,6 +152,7 @@ impl Job {
             object,
             remote,
             check_after: route.merge().writes,
+            metrics,
         }
     }
 
@@ -493,8 +498,8 @@ impl Job {
         let (sender, body) = channel(length);
         let what = format!("PUT {path}");
         let request = request(Method::PUT, path, headers, body, &what)?;
-        let writer = Arc::clone(&self.writer);
-        let task = tokio::spawn(async move { writer.send(request).await });
+        let (writer, metrics) = (Arc::clone(&self.writer), self.metrics.clone());
+        let task = tokio::spawn(async move { send(&*writer, &metrics, request).await }.in_current_span());
         let put = Unanswered {
             what,
             path: path.to_owned(),
@@ -560,7 +565,7 @@ impl Job {
     }
 
     async fn exchange(&self, what: String, request: Request<Body>) -> Result<Response<Body>, GivenUp> {
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.writer.send(request)).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, send(&*self.writer, &self.metrics, request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(GivenUp::Sending { what, error }),
             Err(_) => Err(GivenUp::Sending { what, error: "no answer in time".into() }),
@@ -576,6 +581,17 @@ impl Job {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         headers
     }
+}
+
+/// Sends a request into Swift, as a part of the restore's trace.
+async fn send(
+    writer: &dyn SwiftWriter,
+    metrics: &Metrics,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, BoxError> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let call = SwiftCall::begin(metrics, Way::Restore, (&method, &path), request.headers_mut());
+    call.until(writer.send(request)).await
 }
 
 /// Gives a PUT its bytes. Ends early, without an error, when its answer is there already.

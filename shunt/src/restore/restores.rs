@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use swift_s3_store::RemoteObject;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::SwiftWriter;
 use super::job::{GivenUp, Job};
@@ -88,8 +90,10 @@ impl Restores {
         let length = archived.remote.length;
         let (tee, copy, broken) = tee(length);
         let restores = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let job = Job::new(archived);
+        let span = restore_span(&archived);
+        let restoring = async move {
+            let began = Instant::now();
+            let job = Job::new(archived, restores.metrics.clone());
             let source =
                 Source::new(copy, Arc::clone(&job.store), job.key(), job.remote.etag.clone(), length);
             let ended = tokio::select! {
@@ -97,9 +101,10 @@ impl Restores {
                 () = broken.cancelled() => None,
                 () = restores.stop.cancelled() => None,
             };
-            restores.note(&job, ended);
+            restores.note(&job, ended, began.elapsed());
             drop(place);
-        });
+        };
+        self.tasks.spawn(restoring.instrument(span));
         Some(tee)
     }
 
@@ -109,7 +114,7 @@ impl Restores {
             return None;
         }
         if under_way.len() >= self.limit {
-            self.metrics.restored("too_many");
+            self.metrics.restored("too_many", None);
             return None;
         }
         under_way.insert(name.clone());
@@ -117,27 +122,40 @@ impl Restores {
         Some(Place { restores: Arc::clone(self), name })
     }
 
-    fn note(&self, job: &Job, ended: Option<Result<u64, GivenUp>>) {
+    fn note(&self, job: &Job, ended: Option<Result<u64, GivenUp>>, took: Duration) {
         let (account, container, object) = (&job.account, &job.container, &job.object);
+        let outcome = match &ended {
+            Some(Ok(_)) => "restored",
+            Some(Err(error)) => error.as_str(),
+            None => "client_gone",
+        };
+        self.metrics.restored(outcome, Some(took));
+        let span = Span::current();
+        span.record("swift_s3_sync.outcome", outcome);
         match ended {
             Some(Ok(bytes)) => {
-                self.metrics.restored("restored");
+                self.metrics.restored_content.add(bytes, &[]);
                 tracing::debug!(%account, %container, %object, bytes, "restored");
             }
             Some(Err(error)) if error.is_expected() => {
-                self.metrics.restored(error.as_str());
-                tracing::debug!(%account, %container, %object, reason = error.as_str(), %error, "not restored");
+                tracing::debug!(%account, %container, %object, reason = outcome, %error, "not restored");
             }
             Some(Err(error)) => {
-                self.metrics.restored(error.as_str());
-                tracing::warn!(%account, %container, %object, reason = error.as_str(), %error,
+                span.record("error.type", outcome);
+                span.record("otel.status_code", "ERROR");
+                tracing::warn!(%account, %container, %object, reason = outcome, %error,
                     "could not restore an object; its readers got it from the remote");
             }
             None => {
-                self.metrics.restored("client_gone");
-                tracing::debug!(%account, %container, %object, reason = "client_gone", "not restored");
+                tracing::debug!(%account, %container, %object, reason = outcome, "not restored");
             }
         }
+    }
+
+    /// How many at once.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Restores that are under way.
@@ -159,4 +177,22 @@ impl Restores {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Name>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A trace of its own, as it may go on long after its request; that one is named in it.
+fn restore_span(archived: &Archived) -> Span {
+    let route = &archived.route;
+    let span = tracing::info_span!(
+        parent: None,
+        "restore",
+        otel.status_code = Empty,
+        swift_s3_sync.mapping.id = &*route.id,
+        swift.account = route.account(),
+        swift.container = &*route.container,
+        swift.object = &*archived.object,
+        swift_s3_sync.outcome = Empty,
+        "error.type" = Empty,
+    );
+    span.follows_from(Span::current());
+    span
 }

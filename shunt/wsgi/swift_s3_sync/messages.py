@@ -26,6 +26,8 @@ ASKED = ("range", "if-match", "if-none-match", "if-modified-since", "if-unmodifi
 CHANGED = ("content-type", "content-encoding", "content-disposition", "content-language", "cache-control", "expires",
            "x-robots-tag", "x-delete-at", "x-delete-after")
 CHANGED_PREFIXES = ("x-object-meta-", "x-remove-object-meta-")
+#: W3C trace context: the shunt's work is part of the trace that the client's request belongs to.
+TRACED = ("traceparent", "tracestate")
 #: Our own headers, such as the one that asks for a restore of a cold object.
 OWN_PREFIX = "x-cloud-sync-"
 
@@ -78,7 +80,7 @@ class Request:
             wanted = name in ASKED or name.startswith(OWN_PREFIX)
             if changes:
                 wanted = name in CHANGED or name.startswith(CHANGED_PREFIXES) or name.startswith(OWN_PREFIX)
-            if wanted and isinstance(value, str):
+            if (wanted or name in TRACED) and isinstance(value, str):
                 headers.append((name, value))
         if self.env.get("swift.trans_id"):
             headers.append(("X-Trans-Id", self.env["swift.trans_id"]))

@@ -42,6 +42,15 @@ class Reads(unittest.TestCase):
         self.assertNotIn("secret", str(headers))
         self.assertTrue(self.swift.bodies[0].closed)
 
+    def test_the_shunt_is_told_of_the_trace_and_of_swifts_own_id(self):
+        self.shunt.answers = [PASS]
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        ask(self.filter, "GET", "/v1/AUTH_a/c/o", TRACEPARENT=trace, TRACESTATE="vendor=1")
+        ask(self.filter, "GET", "/v1/AUTH_a/c/o")
+        traced, plain = (asked["headers"] for asked in self.shunt.asked())
+        self.assertEqual((traced["traceparent"], traced["tracestate"], traced["x-trans-id"]), (trace, "vendor=1", "tx1"))
+        self.assertEqual([name for name in plain if name.startswith("trace")], [])
+
     def test_head_has_a_length_and_no_body(self):
         self.shunt.answers = [always(reply(200, length=10))]
         got = ask(self.filter, "HEAD", "/v1/AUTH_a/c/o")

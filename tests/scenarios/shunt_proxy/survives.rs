@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use swift_s3_tests::fault_proxy::{Fault, FaultProxy, Rule};
+use swift_s3_tests::figures::Figures;
 use swift_s3_tests::swift_client::SwiftClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -98,10 +99,8 @@ async fn liveness_readiness_and_figures_have_an_address_of_their_own() -> Result
     assert_eq!(admin.get_raw("/live").await?.status, 200);
     assert_eq!(admin.get_raw("/ready").await?.status, 200);
     assert_eq!(admin.get_raw("/other").await?.status, 404);
-    let figures = String::from_utf8(admin.get_raw("/metrics").await?.body.to_vec())?;
-    ensure!(
-        figures.contains("swift_s3_shunt_answers_total{door=\"proxy\",operation=\"pass\",status=\"2xx\"}"),
-        "{figures}"
-    );
+    let figures = Figures::of(&front.shunt.admin_url()?).await?;
+    let passed = [("door", "proxy"), ("operation", "pass"), ("http_response_status_code", "200")];
+    ensure!(figures.sum("http_server_request_duration_seconds_count", &passed) > 0.0, "{figures:?}");
     Ok(())
 }

@@ -17,7 +17,8 @@ pub struct Seen {
     pub operation: Operation,
     /// The decoded key, if it is about an object.
     pub key: String,
-    /// The headers that matter to tests: `x-amz-…`, `content-…`, `if-…`, `x-backend-…`, `x-timestamp`; lower case.
+    /// The headers that matter to tests: `x-amz-…`, `content-…`, `if-…`, `x-backend-…`, `x-timestamp`,
+    /// `traceparent`; lower case.
     pub headers: Vec<(String, String)>,
     /// The status that the caller got; nothing while it is under way or when the connection was cut.
     pub status: Option<u16>,
