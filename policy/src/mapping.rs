@@ -54,6 +54,8 @@ pub struct Mapping {
     pub limits: Limits,
     /// When deletes are held until somebody has looked; `None` lets all through.
     pub delete_limit: Option<DeleteLimit>,
+    /// The part of its objects whose way is traced, 0 to 1; `None` is what the program was started with.
+    pub trace_sample_ratio: Option<f64>,
     /// How many earlier mappings of the configuration differ from this one in nothing that makes its id.
     pub repetition: usize,
 }
@@ -276,6 +278,7 @@ mod tests {
             remote_delete_after: None,
             limits: Limits::default(),
             delete_limit: Some(DeleteLimit::default()),
+            trace_sample_ratio: None,
             repetition: 0,
         }
     }

@@ -33,6 +33,9 @@ pub fn sentences(mapping: &Mapping) -> Vec<String> {
         Remote::Swift(remote) => all.extend(on_swift(mapping, remote)),
     }
     all.extend(mapping.limits.sentences());
+    all.extend(mapping.trace_sample_ratio.map(|ratio| {
+        format!("The way of {} of the objects is traced, and of all that fail.", percent(ratio))
+    }));
     all.extend(mapping.merge.iter().flat_map(merged));
     all.push(credentials(&mapping.remote));
     for sentence in &mut all {

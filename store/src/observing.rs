@@ -111,7 +111,7 @@ impl Asked<'_> {
             otel.name = self.method,
             otel.kind = "client",
             otel.status_code = Empty,
-            error.r#type = Empty,
+            "error.type" = Empty,
             http.request.method = self.method,
             http.response.status_code = Empty,
             server.address = self.server,

@@ -2,3 +2,4 @@
 
 mod shunt;
 mod traces;
+mod worker;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::figures::Figures;
 use crate::process::{Process, ProcessOptions, read_log, tail};
 use crate::s3_servers::built_program;
 use crate::swift_cluster::SwiftCluster;
@@ -101,6 +102,33 @@ impl Worker {
     pub fn set_arguments<S: Into<String>>(&self, arguments: impl IntoIterator<Item = S>) {
         let arguments = arguments.into_iter().map(Into::into).collect();
         *self.arguments.lock().unwrap_or_else(PoisonError::into_inner) = arguments;
+    }
+
+    /// From now on every start serves the admin endpoint, and has no other further arguments.
+    pub fn serve_admin(&self) {
+        let file = self.admin_port_file().to_string_lossy().into_owned();
+        let wanted = ["--admin-listen", "127.0.0.1:0", "--admin-port-file", &file];
+        self.set_arguments(wanted);
+    }
+
+    /// The URL of the admin endpoint, once it is there.
+    pub async fn admin_url(&self) -> Result<String> {
+        let file = self.admin_port_file();
+        let what = format!("the admin endpoint of the worker of node {}", self.node);
+        wait::until(&what, Duration::from_secs(20), async || {
+            let address = fs::read_to_string(&file)?;
+            Ok::<String, anyhow::Error>(format!("http://{}", address.trim()))
+        })
+        .await
+    }
+
+    /// What it tells on its admin endpoint.
+    pub async fn figures(&self) -> Result<Figures> {
+        Figures::of(&self.admin_url().await?).await
+    }
+
+    fn admin_port_file(&self) -> PathBuf {
+        self.folder.join("admin.port")
     }
 
     /// Writes `sync.json`; a running worker is not told.
@@ -270,6 +298,8 @@ impl Worker {
 
     fn spawn(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Process> {
         let name = format!("worker of node {}", self.node);
+        // The address of a former process leads nowhere.
+        drop(fs::remove_file(self.admin_port_file()));
         let mut options = ProcessOptions::new(name, worker_program()?, self.log_path())
             .argument("--config")
             .argument(self.config_path())

@@ -61,6 +61,12 @@ impl Board {
         self.lock().feeds.values().cloned().collect()
     }
 
+    /// How many feeds there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().feeds.len()
+    }
+
     /// The state of a mapping, made when it is first asked for.
     pub fn mapping(&self, id: &str) -> Arc<MappingState> {
         let mut state = self.lock();

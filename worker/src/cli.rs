@@ -19,17 +19,21 @@ use swift_s3_etcd::{ErrorKind, Etcd, EtcdArguments};
 use swift_s3_policy::document::local_settings;
 use swift_s3_policy::{ConfigProblem, CoordinationChoice, LogLevel, Secret, SecretSource, SyncConfig};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
 use crate::control::Link;
+use crate::control::reporter::{self, Statuses};
 use crate::coordination::Coordination;
 use crate::discover::Discovery;
 use crate::feed::Shared;
+use crate::metrics::{Metrics, Reloaded, Sources};
 use crate::schedule::{Parts, Scheduler, Switch};
 use crate::startup::{self, Ground};
 use crate::swift::backend::Backend;
 use crate::swift::container_server::ContainerServers;
 use crate::swift::local_objects::LocalObjects;
+use crate::telling::Telling;
 use crate::transfer::Transfer;
 use swift_s3_daemon::control_client::ControlSettings;
 use swift_s3_store::remotes::Remotes;
@@ -190,8 +194,14 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("the configuration has no containers; nothing to do");
         return ExitCode::SUCCESS;
     }
-    let parts =
-        Life { telemetry: &telemetry, readiness: Readiness::default(), etcd, control, config, local, ground };
+    let metrics = Metrics::new(telemetry.metrics());
+    let level = arguments.log_level.is_none().then(|| telemetry.level().clone());
+    let process = OfProcess {
+        telling: Telling::new(metrics.clone(), telemetry.sampling().clone(), level),
+        metrics,
+        readiness: Readiness::default(),
+    };
+    let parts = Life { telemetry: &telemetry, process, etcd, control, config, local, ground };
     let code = runtime.block_on(live(arguments, parts));
     runtime.block_on(telemetry.shut_down());
     // A DNS lookup or a database read may hang in a blocking thread; everything that matters is saved by now.
@@ -200,10 +210,18 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     code
 }
 
+/// What tells of the process.
+#[derive(Clone, Debug)]
+struct OfProcess {
+    telling: Telling,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
 /// What the process has when its life begins.
 struct Life<'a> {
     telemetry: &'a Telemetry,
-    readiness: Readiness,
+    process: OfProcess,
     etcd: Option<Etcd>,
     control: Option<ControlSettings>,
     config: SyncConfig,
@@ -219,7 +237,7 @@ async fn live(arguments: &Arguments, life: Life<'_>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = open_admin(arguments, life.telemetry, &life.readiness).await {
+    if let Err(error) = open_admin(arguments, life.telemetry, &life.process.readiness).await {
         tracing::error!(%error, "could not serve --admin-listen");
         eprintln!("swift-s3-sync: --admin-listen: {error}");
         return ExitCode::FAILURE;
@@ -235,20 +253,11 @@ async fn live(arguments: &Arguments, life: Life<'_>) -> ExitCode {
     }
     match (life.control, life.ground) {
         (Some(settings), _) => {
-            controlled::serve(
-                arguments,
-                settings,
-                life.etcd,
-                life.config,
-                life.local,
-                signals,
-                &life.readiness,
-            )
-            .await
+            controlled::serve(arguments, settings, life.etcd, life.config, life.local, signals, &life.process)
+                .await
         }
         (None, Some(ground)) => {
-            alone(arguments, life.etcd.as_ref(), Arc::new(life.config), ground, signals, &life.readiness)
-                .await
+            alone(arguments, life.etcd.as_ref(), Arc::new(life.config), ground, signals, &life.process).await
         }
         (None, None) => ExitCode::FAILURE,
     }
@@ -381,7 +390,7 @@ async fn alone(
     config: Arc<SyncConfig>,
     ground: Ground,
     signals: Signals,
-    readiness: &Readiness,
+    process: &OfProcess,
 ) -> ExitCode {
     let node_id = match node_id(arguments) {
         Ok(node_id) => node_id,
@@ -391,20 +400,26 @@ async fn alone(
         version = env!("CARGO_PKG_VERSION"), config = %file(arguments), mappings = config.mappings.len(),
         devices = %config.devices.display(), once = arguments.once, "started"
     );
-    let scheduler = Scheduler::new(parts(
+    let work = parts(
         ground,
         Arc::clone(&config),
         arguments.once,
         Surroundings {
             link: None,
             board: Arc::default(),
-            remotes: Arc::default(),
+            remotes: Arc::new(Remotes::observed(Arc::new(process.metrics.clone()))),
             worker_count: 0,
             switches: HashMap::new(),
             is_complete: true,
             coordination: coordination(etcd, &node_id, &config, arguments.once),
         },
-    ));
+        process,
+    );
+    let statuses = Arc::<Statuses>::default();
+    let sources = Sources::new(&work.board, &statuses, &work.coordination);
+    process.metrics.observe(&sources);
+    let servers = work.shared.container_servers.clone();
+    let scheduler = Scheduler::new(work);
     if arguments.once {
         return once(scheduler, signals).await;
     }
@@ -412,9 +427,17 @@ async fn alone(
     let running = std::sync::Mutex::new(config);
     // Nobody gives orders.
     let (_orders, receiver) = mpsc::channel(1);
-    readiness.ready();
-    scheduler.run(signals, Box::new(move || startup::reload(&path, &running)), receiver).await;
-    readiness.not_ready("stopping");
+    let counted = process.metrics.clone();
+    let reload = move || {
+        let config = startup::reload(&path, &running);
+        counted.reloaded(if config.is_some() { Reloaded::Applied } else { Reloaded::Refused });
+        config
+    };
+    let stop = CancellationToken::new();
+    tokio::spawn(reporter::run(sources.board, statuses, servers, reporter::PAUSE_ALONE, stop.clone()));
+    process.readiness.ready();
+    scheduler.run(signals, Box::new(reload), receiver).await;
+    stop.cancel();
     ExitCode::SUCCESS
 }
 
@@ -447,17 +470,31 @@ struct Surroundings {
     coordination: Coordination,
 }
 
-fn parts(ground: Ground, config: Arc<SyncConfig>, once: bool, around: Surroundings) -> Parts {
+fn parts(
+    ground: Ground,
+    config: Arc<SyncConfig>,
+    once: bool,
+    around: Surroundings,
+    process: &OfProcess,
+) -> Parts {
+    let metrics = &process.metrics;
     let Ground { topology, status, internal_url } = ground;
     let counters = Counters::new(config.statsd.as_ref());
-    let backend = Backend::default();
+    let backend = Backend::default().counted(metrics.clone());
     let servers = ContainerServers::new(topology.clone(), backend.clone());
     let local = LocalObjects::new(topology.clone(), backend, internal_url);
     Parts {
         shared: Shared {
-            transfer: Transfer::new(local, topology.clone(), servers.clone(), counters.clone()),
+            transfer: Transfer::new(
+                local,
+                topology.clone(),
+                servers.clone(),
+                counters.clone(),
+                metrics.clone(),
+            ),
             container_servers: servers.clone(),
             waiting: std::sync::atomic::AtomicUsize::new(0),
+            metrics: metrics.clone(),
         },
         discovery: Discovery::new(&config.devices, topology, servers),
         counters,
@@ -471,5 +508,7 @@ fn parts(ground: Ground, config: Arc<SyncConfig>, once: bool, around: Surroundin
         switches: around.switches,
         is_complete: around.is_complete,
         coordination: around.coordination,
+        readiness: process.readiness.clone(),
+        telling: process.telling.clone(),
     }
 }

@@ -27,6 +27,7 @@ use crate::coordination::{Mode, Regime};
 use crate::lane::{Lane, Rows, Waits, lanes};
 use crate::mapping_state::MappingState;
 use crate::memory::{FeedName, Memory, Origin};
+use crate::metrics::Metrics;
 use crate::parked::Parked;
 use crate::progress::Progress;
 use crate::status_file::SavedFeed;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub container_servers: ContainerServers,
     /// How many feeds wait for their turn.
     pub waiting: AtomicUsize,
+    /// Counts rows and passes.
+    pub metrics: Metrics,
 }
 
 /// Settings that a reload may change between two passes.

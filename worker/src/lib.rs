@@ -11,7 +11,8 @@
 //!    [`board`] shows what is going on, and [`control`] talks to the control plane.
 //! 5. [`coordination`] shares the work out between workers, by the ring alone or through etcd.
 //! 6. [`sweep`] gives up uploads that killed workers left.
-//! 7. [`swift`] is everything that touches the local cluster, what is shared of the remote stores is in the crate `store`.
+//! 7. [`metrics`] is what the worker counts, [`telling`] what the configuration says of that.
+//! 8. [`swift`] is everything that touches the local cluster, what is shared of the remote stores is in the crate `store`.
 
 pub mod audit;
 pub mod board;
@@ -29,6 +30,7 @@ mod large;
 pub mod mapping_state;
 pub mod marks;
 pub mod memory;
+pub mod metrics;
 pub mod parked;
 pub mod probe;
 pub mod progress;
@@ -39,6 +41,7 @@ pub mod startup;
 pub mod status_file;
 pub mod sweep;
 pub mod swift;
+pub mod telling;
 pub mod transfer;
 pub mod valve;
 pub mod watch;

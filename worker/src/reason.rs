@@ -1,6 +1,7 @@
 //! Why a row could not be finished, as a bounded set of words for logs, status files and operators.
 
 use serde::{Deserialize, Serialize};
+use swift_s3_store::{ErrorKind, StoreError};
 
 /// The class of a failure. The wire form (snake case) is stored in status files: words may be added, not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,6 +55,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The class of a failure that speaks of the remote as a whole.
+    #[must_use]
+    pub fn of_remote(error: &StoreError) -> Self {
+        match error.kind() {
+            ErrorKind::Denied | ErrorKind::BucketMissing => Self::RemoteDenied,
+            _ => Self::RemoteUnavailable,
+        }
+    }
+
     /// The word for logs and files.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
+use swift_s3_daemon::readiness::Readiness;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::statsd::Counters;
 use swift_s3_policy::{ContainerSelector, Mapping, Rates, SyncConfig};
@@ -31,6 +32,7 @@ use crate::discover::{Discovered, Discovery, Found};
 use crate::feed::{Feed, PassEnd, PassSettings, Shared, now};
 use crate::memory::{FeedName, Memory};
 use crate::status_file::{Keep, StatusDir, file_name};
+use crate::telling::Telling;
 use crate::transfer::Route;
 use crate::watch::Watcher;
 use expiration::Expirations;
@@ -118,6 +120,8 @@ pub struct Scheduler {
     /// The same, with the names of their records in etcd.
     past_records: Vec<(FeedName, RecordName)>,
     once_failed: bool,
+    readiness: Readiness,
+    telling: Telling,
 }
 
 /// What the scheduler works with.
@@ -148,6 +152,10 @@ pub struct Parts {
     pub coordination: Coordination,
     /// Handle what is there, once.
     pub once: bool,
+    /// Is told when the process begins to stop.
+    pub readiness: Readiness,
+    /// Is told of each configuration when it comes into force.
+    pub telling: Telling,
 }
 
 impl Scheduler {
@@ -201,7 +209,10 @@ impl Scheduler {
             past: Vec::new(),
             past_records: Vec::new(),
             once_failed: false,
+            readiness: parts.readiness,
+            telling: parts.telling,
         };
+        scheduler.telling.in_force(&scheduler.config, &scheduler.mapping_ids);
         scheduler.keep_switches_current();
         scheduler.keep_rates_current();
         scheduler.show_places();
@@ -257,6 +268,7 @@ impl Scheduler {
         let mut timetable = ticker(TIMETABLE_INTERVAL);
         loop {
             let next_due = self.due.first().map(|(at, _)| *at);
+            self.shared.metrics.turned(self.due.len());
             tokio::select! {
                 _ = poll.tick() => {
                     // A slow account server must not keep a stop signal waiting.
@@ -307,6 +319,7 @@ impl Scheduler {
     }
 
     async fn shut_down(mut self, mut signals: Signals) {
+        self.readiness.not_ready("stopping");
         tracing::info!(
             passes = self.passes.len(),
             "stopping: transfers in flight get a few seconds to finish"
@@ -412,8 +425,12 @@ impl Scheduler {
         let (ends, key) = (self.ends.0.clone(), key.clone());
         self.passes.spawn(async move {
             shared.waiting.fetch_add(1, Ordering::Relaxed);
+            shared.metrics.pass_waits(1);
             let permit = enumerators.acquire_owned().await;
             shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            shared.metrics.pass_waits(-1);
+            let begun = Instant::now();
+            shared.metrics.pass_begins();
             let end = if stop.is_cancelled() {
                 PassEnd::default()
             } else {
@@ -423,6 +440,7 @@ impl Scheduler {
                     PassEnd { again_at: Some(now().plus(REST_AFTER_PANIC)), broken: true, ..PassEnd::default() }
                 })
             };
+            shared.metrics.pass_ended(begun.elapsed(), end.broken);
             drop(permit);
             // Fails only when the scheduler is gone.
             drop(ends.send((key, end)).await);

@@ -214,16 +214,5 @@ pub(crate) fn keep_fixed(running: &SyncConfig, fresh: &mut SyncConfig) {
             }
         )*};
     }
-    keep!(
-        devices,
-        status_dir,
-        swift_dir,
-        swift_bind_ip,
-        internal_url,
-        log_file,
-        log_format,
-        log_level,
-        syslog,
-        statsd
-    );
+    keep!(devices, status_dir, swift_dir, swift_bind_ip, internal_url, log_file, log_format, syslog, statsd);
 }

@@ -4,6 +4,7 @@
 //! without known history get, and the local delete of an archived object comes after the proof.
 
 mod archive;
+mod deciding;
 mod large;
 mod links;
 mod plain;
@@ -298,20 +299,22 @@ pub struct Transfer {
     segment_use: SegmentUse,
     large: Large,
     lane: Option<Lane>,
+    metrics: crate::metrics::Metrics,
 }
 
 impl Transfer {
-    /// A handler that reads objects through `local`, and asks `servers` about the containers of segments.
+    /// A handler that reads objects through `local`, and asks `servers` about the containers of segments. Retries are counted in `metrics`.
     #[must_use]
     pub fn new(
         local: LocalObjects,
         topology: SwiftTopology,
         servers: ContainerServers,
         counters: Counters,
+        metrics: crate::metrics::Metrics,
     ) -> Self {
         let segments = Segments::new(local.clone(), topology.clone(), servers.clone());
         let segment_use = SegmentUse::new(topology.clone(), servers, local.clone());
-        Self { local, topology, counters, segment_use, large: Large::new(segments), lane: None }
+        Self { local, topology, counters, segment_use, large: Large::new(segments), lane: None, metrics }
     }
 
     /// The places of large objects, and how many there are.
@@ -349,6 +352,7 @@ impl Transfer {
                 {
                     let Some(delay) = delays.next() else { return Err(Trouble::Remote(error)) };
                     tracing::debug!(object = %row.name, %error, "remote request failed; trying again");
+                    self.metrics.retried();
                     tokio::time::sleep(*delay).await;
                     // The failed request may have been carried out: from here on only the remote knows.
                     hint = hint.stale();

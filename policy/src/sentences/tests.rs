@@ -210,6 +210,12 @@ fn rows() -> Vec<(Value, &'static str, Value, &'static str)> {
         (s3(), "delete_limit", json!(false), "No number of deletes is too many."),
         (
             s3(),
+            "trace_sample_ratio",
+            json!(0.25),
+            "The way of 25 % of the objects is traced, and of all that fail.",
+        ),
+        (
+            s3(),
             "delete_limit",
             json!({"count": 5, "ratio": 0.125, "per": 90}),
             "Deletes are held until somebody releases them when more than 5 come within 90 seconds and more than 12.5 % of the \

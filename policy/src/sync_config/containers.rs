@@ -43,6 +43,7 @@ pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {
     let remote_delete_after = read_remote_delete_after(section, remote.as_ref());
     let limits = limits::read(section);
     let delete_limit = limits::read_delete_limit(section);
+    let trace_sample_ratio = section.ratio("trace_sample_ratio");
     Some(Mapping {
         path: section.path().to_owned(),
         account: account?,
@@ -59,6 +60,7 @@ pub(super) fn read_mapping(section: &mut Section<'_>) -> Option<Mapping> {
         remote_delete_after,
         limits,
         delete_limit,
+        trace_sample_ratio,
         repetition: 0,
     })
 }

@@ -145,13 +145,7 @@ pub(super) fn read_delete_limit(section: &mut Section<'_>) -> Option<DeleteLimit
         }
         fits
     });
-    let ratio = limit.value("ratio").and_then(|value| {
-        let ratio = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
-        if ratio.is_none() {
-            limit.reject("ratio", &describe(value), "a number from 0 to 1");
-        }
-        ratio
-    });
+    let ratio = limit.ratio("ratio");
     Some(DeleteLimit {
         count: count.unwrap_or(default.count),
         ratio: ratio.unwrap_or(default.ratio),

@@ -223,6 +223,16 @@ impl<'s> Section<'s> {
     }
 
     /// A time span above 0.
+    /// A part of a whole.
+    pub(super) fn ratio(&mut self, key: &str) -> Option<f64> {
+        let value = self.value(key)?;
+        let ratio = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
+        if ratio.is_none() {
+            self.reject(key, &describe(value), "a number from 0 to 1");
+        }
+        ratio
+    }
+
     pub(super) fn positive_span(&mut self, key: &str) -> Option<Duration> {
         let span = self.span(key, Unit::Seconds)?;
         if span.is_zero() {

@@ -8,14 +8,12 @@ use swift_s3_proto::v1::control_message::Message as FromControl;
 use swift_s3_proto::v1::node_message::Message as ToControl;
 use swift_s3_proto::v1::{RetryCommand, Snapshot};
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::audit::Auditor;
 use crate::control::configuration::{Configuration, read, refusal, switches};
 use crate::control::explain::explain;
 use crate::control::load;
-use crate::control::reporter::{self, Statuses};
 use crate::control::session::{Incoming, Parts as SessionParts, Session};
 use crate::feed::Tried;
 use crate::reason::Reason;
@@ -39,9 +37,9 @@ pub(super) async fn serve(
     node: SyncConfig,
     local: Option<String>,
     mut signals: Signals,
-    readiness: &Readiness,
+    process: &OfProcess,
 ) -> ExitCode {
-    readiness.not_ready("no configuration of the control plane yet");
+    process.readiness.not_ready("no configuration of the control plane yet");
     let node_id = settings.node_id.clone();
     let endpoints = match settings.endpoints() {
         Ok(endpoints) => endpoints,
@@ -58,7 +56,7 @@ pub(super) async fn serve(
     let (answers, to_control) = mpsc::channel(QUEUE);
     let (refused, refusals) = watch::channel(BTreeMap::new());
     let board = Arc::new(Board::default());
-    let remotes = Arc::new(Remotes::default());
+    let remotes = Arc::new(Remotes::observed(Arc::new(process.metrics.clone())));
     let statuses = Arc::new(Statuses::default());
     let last_good = LastGood::new(&node.status_dir);
     let kept = last_good.load();
@@ -72,6 +70,7 @@ pub(super) async fn serve(
         statuses: Arc::clone(&statuses),
         refused: refusals,
         revision: Arc::clone(&revision),
+        metrics: process.metrics.clone(),
     });
     let stop = CancellationToken::new();
     let session = tokio::spawn(session.run(stop.clone()));
@@ -99,7 +98,8 @@ pub(super) async fn serve(
         coordination: coordination(etcd.as_ref(), &node_id, &config, arguments.once),
     };
     statuses.watch_sharing(&around.coordination);
-    let work = parts(ground, Arc::clone(&config), arguments.once, around);
+    process.metrics.observe(&Sources::new(&board, &statuses, &around.coordination));
+    let work = parts(ground, Arc::clone(&config), arguments.once, around, process);
     let servers = work.shared.container_servers.clone();
     let objects = work.shared.transfer.local().clone();
     let scheduler = Scheduler::new(work);
@@ -118,18 +118,18 @@ pub(super) async fn serve(
             remotes,
             running: config,
             has_etcd: etcd.is_some(),
+            metrics: process.metrics.clone(),
         };
         tokio::spawn(configuration.run(in_force, stop.clone()));
         let auditor = Auditor::new(Arc::clone(&board), servers.clone(), objects, orders.clone());
-        tokio::spawn(reporter::run(Arc::clone(&board), statuses, servers, stop.clone()));
+        tokio::spawn(reporter::run(Arc::clone(&board), statuses, servers, reporter::PAUSE, stop.clone()));
         tokio::spawn(act(commands, contacts, orders, answers, board, link, Arc::new(auditor)));
         let nothing_to_read = || {
             tracing::info!("SIGHUP does nothing here: the control plane pushes the configuration");
             None
         };
-        readiness.ready();
+        process.readiness.ready();
         scheduler.run(signals, Box::new(nothing_to_read), receiver).await;
-        readiness.not_ready("stopping");
         ExitCode::SUCCESS
     };
     stop.cancel();

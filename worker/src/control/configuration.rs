@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::effective::effective;
+use crate::metrics::{Metrics, Reloaded};
 use crate::schedule::{Order, Switch};
 use crate::startup::{keep_fixed, secrets};
 use swift_s3_daemon::control_client::LastGood;
@@ -55,6 +56,8 @@ pub struct Configuration {
     pub running: Arc<SyncConfig>,
     /// The worker was told of an etcd.
     pub has_etcd: bool,
+    /// Is told what becomes of configurations.
+    pub metrics: Metrics,
 }
 
 /// Everything that an answer says.
@@ -121,6 +124,7 @@ impl Configuration {
     }
 
     async fn follow(&mut self, mut in_force: v1::Snapshot) {
+        self.metrics.set_revision(in_force.revision);
         self.trust().await;
         // Whatever has come meanwhile is to be answered.
         self.snapshots.mark_changed();
@@ -194,6 +198,7 @@ impl Configuration {
                     for problem in &problems {
                         tracing::error!(revision = snapshot.revision, "configuration refused: {problem}");
                     }
+                    self.metrics.reloaded(Reloaded::Refused);
                     return End::Done(Answer::rejected(problems));
                 }
             };
@@ -236,6 +241,9 @@ impl Configuration {
                 problem.found
             );
         }
+        self.metrics.set_revision(snapshot.revision);
+        self.metrics.set_refused(refused.keys().cloned().collect());
+        self.metrics.reloaded(if problems.is_empty() { Reloaded::Applied } else { Reloaded::PartlyApplied });
         self.refused.send_replace(refused);
         tracing::info!(
             revision = snapshot.revision,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use swift_s3_proto::v1;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,10 +15,14 @@ use crate::board::Board;
 use crate::coordination::{Coordination, Log, View};
 use crate::feed::Feed;
 use crate::lag::Backlog;
+use crate::lane::Share;
+use crate::parked::Parked;
 use crate::swift::container_server::ContainerServers;
 
-/// A look at all feeds begins this long after the one before has ended.
-const PAUSE: Duration = Duration::from_secs(2);
+/// A look at all feeds begins this long after the one before has ended, under a control plane, where people watch.
+pub const PAUSE: Duration = Duration::from_secs(2);
+/// The same where nothing but metrics is made of it.
+pub const PAUSE_ALONE: Duration = Duration::from_secs(15);
 /// A feed with nothing to do is counted again after this long, though nothing seems to have changed.
 const RECOUNT: Duration = Duration::from_secs(60);
 /// Rows that only wait for their age change slowly.
@@ -32,6 +37,46 @@ type Key = (String, String);
 #[derive(Debug, Default)]
 pub struct Statuses {
     state: Mutex<State>,
+    lag: ArcSwap<BTreeMap<String, MappingLag>>,
+}
+
+/// How far all feeds of one mapping are behind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MappingLag {
+    /// Rows that are due.
+    pub rows: u64,
+    /// The sum of their sizes.
+    pub bytes: u64,
+    /// For how long the first of them has been due.
+    pub seconds: f64,
+    /// Rows that are not old enough yet.
+    pub rows_waiting: u64,
+    /// Deletes that the delete limit holds.
+    pub deletes_held: u64,
+    /// Rows set aside, by the word of their reason.
+    pub parked: BTreeMap<&'static str, u64>,
+}
+
+impl MappingLag {
+    fn count(&mut self, backlog: &Backlog) {
+        self.rows = backlog.rows;
+        self.bytes = backlog.bytes;
+        self.seconds = backlog.seconds;
+        self.rows_waiting = backlog.rows_waiting;
+        self.deletes_held = backlog.deletes_held;
+    }
+
+    /// Adds what is behind in another feed.
+    pub fn add(&mut self, other: &Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.seconds = self.seconds.max(other.seconds);
+        self.rows_waiting = self.rows_waiting.saturating_add(other.rows_waiting);
+        self.deletes_held = self.deletes_held.saturating_add(other.deletes_held);
+        for (reason, rows) in &other.parked {
+            *self.parked.entry(reason).or_default() += rows;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +135,12 @@ impl Statuses {
     /// From now on heartbeats tell how the work is shared.
     pub fn watch_sharing(&self, coordination: &Coordination) {
         self.lock().sharing = Some(coordination.watch());
+    }
+
+    /// How far mappings are behind, by id, as of the end of the last look at all feeds.
+    #[must_use]
+    pub fn lag(&self) -> Arc<BTreeMap<String, MappingLag>> {
+        self.lag.load_full()
     }
 
     /// What the process takes of its machine now.
@@ -167,13 +218,15 @@ struct Looked {
     cursors: Vec<i64>,
     at: Instant,
     status: v1::FeedStatus,
+    behind: MappingLag,
 }
 
-/// Looks until told to stop.
+/// Looks until told to stop, with a `pause` between two looks at all feeds.
 pub async fn run(
     board: Arc<Board>,
     statuses: Arc<Statuses>,
     servers: ContainerServers,
+    pause: Duration,
     stop: CancellationToken,
 ) {
     let mut looked: HashMap<Key, Looked> = HashMap::new();
@@ -191,18 +244,41 @@ pub async fn run(
         }
         looked.retain(|key, _| seen.contains(key));
         statuses.retain(&seen);
+        statuses.lag.store(Arc::new(by_mapping(looked.values())));
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
     }
+}
+
+fn by_mapping<'a>(looked: impl Iterator<Item = &'a Looked>) -> BTreeMap<String, MappingLag> {
+    let mut sums: BTreeMap<String, MappingLag> = BTreeMap::new();
+    for looked in looked {
+        match sums.get_mut(&looked.status.mapping_id) {
+            Some(sum) => sum.add(&looked.behind),
+            None => drop(sums.insert(looked.status.mapping_id.clone(), looked.behind.clone())),
+        }
+    }
+    sums
+}
+
+/// Rows set aside as failures; those that wait for their time are counted with what is not old enough.
+fn parked_by_reason(parked: Option<&Parked>) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    let rows = parked.into_iter().flat_map(Parked::iter).map(|(_, row)| row);
+    for row in rows.filter(|row| row.share == Share::Own && !row.reason.is_waiting()) {
+        *counts.entry(row.reason.as_str()).or_default() += 1;
+    }
+    counts
 }
 
 async fn look(feed: &Arc<Feed>, servers: &ContainerServers, looked: &mut HashMap<Key, Looked>) -> Key {
     let view = feed.view();
     if view.database.is_empty() {
         let (key, status) = unread(feed);
-        looked.insert(key.clone(), Looked { cursors: Vec::new(), at: Instant::now(), status });
+        let behind = MappingLag::default();
+        looked.insert(key.clone(), Looked { cursors: Vec::new(), at: Instant::now(), status, behind });
         return key;
     }
     // No pass sees to it while the mapping is paused or its remote is down, and what is there must count all the same.
@@ -218,8 +294,12 @@ async fn look(feed: &Arc<Feed>, servers: &ContainerServers, looked: &mut HashMap
         is_quiet && known.cursors == cursors && known.at.elapsed() < patience && !feed.has_changed()
     });
     if !is_current {
+        let mut behind = MappingLag { parked: parked_by_reason(view.parked()), ..MappingLag::default() };
         let (lag, trouble) = match feed.backlog().await {
-            Ok(Some(backlog)) => (Some(lag(&backlog)), String::new()),
+            Ok(Some(backlog)) => {
+                behind.count(&backlog);
+                (Some(lag(&backlog)), String::new())
+            }
             Ok(None) => (None, "the database was replaced and is being read".to_owned()),
             Err(error) => (None, format!("could not read the database: {error}")),
         };
@@ -238,7 +318,7 @@ async fn look(feed: &Arc<Feed>, servers: &ContainerServers, looked: &mut HashMap
             deletes_held_at: view.held.as_ref().map(|held| wire::time(held.since)),
             deletes_held_because: view.held.map(|held| held.because).unwrap_or_default(),
         };
-        looked.insert(key.clone(), Looked { cursors, at: Instant::now(), status });
+        looked.insert(key.clone(), Looked { cursors, at: Instant::now(), status, behind });
     }
     key
 }

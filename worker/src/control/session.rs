@@ -25,6 +25,7 @@ use super::link::{Client, Link, Report};
 use super::reporter::{Sent, Statuses, mapping_health};
 use super::usage::Told;
 use crate::board::Board;
+use crate::metrics::Metrics;
 use swift_s3_daemon::control_client::ControlSettings;
 use swift_s3_daemon::control_client::ShowToken;
 
@@ -73,6 +74,7 @@ pub struct Session {
     statuses: Arc<Statuses>,
     refused: watch::Receiver<BTreeMap<String, String>>,
     revision: Arc<AtomicI64>,
+    metrics: Metrics,
     instance_id: String,
     usage: Told,
 }
@@ -96,6 +98,8 @@ pub struct Parts {
     pub refused: watch::Receiver<BTreeMap<String, String>>,
     /// The revision in force.
     pub revision: Arc<AtomicI64>,
+    /// Is told how it stands with the control plane.
+    pub metrics: Metrics,
 }
 
 /// Why a connection ended.
@@ -129,6 +133,7 @@ impl Session {
             statuses: parts.statuses,
             refused: parts.refused,
             revision: parts.revision,
+            metrics: parts.metrics,
             instance_id: format!("{:032x}", rand::random::<u128>()),
         };
         (session, link)
@@ -136,6 +141,7 @@ impl Session {
 
     /// Keeps a connection until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.metrics.set_connected(false);
         let mut failures = 0_u32;
         let mut last_told = String::new();
         loop {
@@ -163,6 +169,7 @@ impl Session {
                 }
                 let was_connected = self.link.is_connected();
                 self.link.disconnected();
+                self.metrics.set_connected(false);
                 // Whoever waits keeps its progress in its file.
                 while self.reports.try_recv().is_ok() {}
                 if was_connected && began.elapsed() > LAST_PAUSE {
@@ -213,6 +220,7 @@ impl Session {
         tracing::info!(control = %endpoint.uri(), id = welcome.control_id, version = welcome.version, node = self.link.node_id(),
             "registered with the control plane");
         self.link.connected(client);
+        self.metrics.set_connected(true);
         self.incoming.connected.send_modify(|count| *count += 1);
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.clamp(100, 60_000)));
         self.converse(&sender, &mut stream, heartbeat, stop).await
@@ -294,6 +302,9 @@ impl Session {
             }
             Some(Order::ProgressAck(ack)) => {
                 acknowledge(waiting, &ack);
+                if ack.failure.is_empty() {
+                    self.metrics.report_acknowledged();
+                }
                 self.usage.acknowledged(&ack, Instant::now());
                 return !ack.failure.is_empty();
             }

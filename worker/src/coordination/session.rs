@@ -345,6 +345,7 @@ impl Session {
 
     fn record(&self, kind: TakeoverKind, device: &HomeDevice, node: String, seconds: f64) {
         let one = Takeover { at: now(), kind, home: device.0.clone(), node, shares: 1, seconds };
+        self.log.count(kind, one.shares);
         let takeover = self.log.add(one, TOGETHER);
         if takeover.shares > 1 {
             return;

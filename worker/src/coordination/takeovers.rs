@@ -1,6 +1,7 @@
 //! The shares that changed hands during the last day, as this worker saw it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -98,12 +99,16 @@ impl Takeover {
 
 /// What is remembered of them.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<VecDeque<Takeover>>);
+pub struct Log {
+    takeovers: Mutex<VecDeque<Takeover>>,
+    taken: AtomicU64,
+    returned: AtomicU64,
+}
 
 impl Log {
     /// Adds one; returns it as it stands now: shares of one device that follow each other within `together` are one takeover.
     pub(super) fn add(&self, takeover: Takeover, together: Duration) -> Takeover {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.takeovers.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = now().units().saturating_sub(KEPT.as_secs().saturating_mul(100_000));
         while log.len() >= MOST || log.front().is_some_and(|first| first.at.units() < oldest) {
             log.pop_front();
@@ -124,21 +129,39 @@ impl Log {
 
     /// A takeover as it stands by now.
     pub(super) fn now(&self, begun: &Takeover) -> Takeover {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.takeovers.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |one: &&Takeover| one.at == begun.at && one.kind == begun.kind && one.home == begun.home;
         log.iter().find(is_it).unwrap_or(begun).clone()
     }
 
+    /// Counts shares that this worker took, or gave back, just now.
+    pub(super) fn count(&self, kind: TakeoverKind, shares: u32) {
+        self.counter(kind).fetch_add(u64::from(shares), Ordering::Relaxed);
+    }
+
+    /// How many were taken or given back since the start.
+    #[must_use]
+    pub fn shares(&self, kind: TakeoverKind) -> u64 {
+        self.counter(kind).load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, kind: TakeoverKind) -> &AtomicU64 {
+        match kind {
+            TakeoverKind::Taken => &self.taken,
+            TakeoverKind::Returned => &self.returned,
+        }
+    }
+
     /// True when nothing is remembered.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.takeovers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Those of the last day, the oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Takeover> {
         let oldest = now().units().saturating_sub(KEPT.as_secs().saturating_mul(100_000));
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.takeovers.lock().unwrap_or_else(PoisonError::into_inner);
         log.iter().filter(|takeover| takeover.at.units() >= oldest).cloned().collect()
     }
 }

@@ -8,6 +8,7 @@ mod reading;
 mod restored;
 mod retries;
 mod telling;
+mod traces;
 mod withdrawn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -18,6 +19,7 @@ use swift_s3_store::{ErrorKind, StoreError};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{Feed, PassEnd, PassSettings, Shared, State, WINDOW, now, seconds};
 use crate::coordination::Mode;
@@ -61,6 +63,8 @@ struct Task {
     share: Share,
     /// Index of the lane it came from; none for a row that was set aside.
     lane: Option<usize>,
+    /// From when it is handed out.
+    span: Span,
 }
 
 impl Task {
@@ -124,6 +128,8 @@ pub(super) struct Pass<'a> {
     retries: VecDeque<Task>,
     /// Who waits for names that are handled again.
     asked: again::Asked,
+    /// Traces of rows that are done, and whose cursor is not saved yet.
+    unsaved: traces::Unsaved,
     halt: Option<Halt>,
     /// In a single round, rows above this one are left for the next.
     last_row: i64,
@@ -163,6 +169,7 @@ impl<'a> Pass<'a> {
             blocked: HashMap::new(),
             retries: VecDeque::new(),
             asked: again::Asked::new(),
+            unsaved: traces::Unsaved::default(),
             halt: None,
             last_row: if settings.once { info.max_row } else { i64::MAX },
             max_row: info.max_row,
@@ -364,7 +371,7 @@ impl<'a> Pass<'a> {
                 if let Some((row, hint)) = lane.buffer.pop_front() {
                     self.next_lane = index + 1;
                     let share = lane.lane.share;
-                    return Some(Task { row, hint, share, lane: Some(index) });
+                    return Some(Task { row, hint, share, lane: Some(index), span: Span::none() });
                 }
             }
             let hungry = (0..lanes).find(|index| {
@@ -389,15 +396,24 @@ impl<'a> Pass<'a> {
         let (mapping, permits) = (self.feed.mapping.permits(), self.settings.permits.load_full());
         let (row, hint) = (task.row.clone(), task.hint.clone());
         let apart = std::sync::Arc::clone(&self.apart);
-        let handle = self.tasks.spawn(async move {
+        let metrics = self.shared.metrics.clone();
+        let mapping_state = std::sync::Arc::clone(&self.feed.mapping);
+        let span = self.begin_trace(&task);
+        let told = span.clone();
+        let work = async move {
             // Semaphores are never closed; without a permit there would merely be no bound. The mapping's first: whoever waits for it
             // must not keep other mappings waiting.
             let of_mapping = std::sync::Arc::clone(&mapping).acquire_owned().await;
             let permit = permits.acquire_owned().await;
             let held = of_mapping.into_iter().chain(permit).collect();
-            transfer.in_lane(Lane::new(held, mapping, apart)).handle(&route, &row, hint).await
-        });
-        self.in_flight.insert(handle.id(), task);
+            let begun = Instant::now();
+            let ended = transfer.in_lane(Lane::new(held, mapping, apart)).handle(&route, &row, hint).await;
+            metrics.handled(&mapping_state.id, &row, begun.elapsed(), &ended);
+            traces::tell_end(&told, &row, &ended);
+            ended
+        };
+        let handle = self.tasks.spawn(work.instrument(span.clone()));
+        self.in_flight.insert(handle.id(), Task { span, ..task });
     }
 
     /// Takes the end of one row.
@@ -416,6 +432,7 @@ impl<'a> Pass<'a> {
         let Some(task) = self.in_flight.remove(&id) else { return };
         self.busy.remove(&task.row.name);
         self.tell_asked(&task, || again::end_of(&result));
+        let has_failed = result.is_err();
         let finished = match result {
             Ok(Done { outcome: Outcome::Restored(at), .. }) => self.set_restored_aside(&task, at),
             Ok(done) => {
@@ -430,6 +447,9 @@ impl<'a> Pass<'a> {
             && let Some(lane) = self.state.lanes.get_mut(index)
         {
             lane.progress.finish(task.row.rowid);
+        }
+        if finished {
+            self.unsaved.add(&task, has_failed);
         }
         if let Some(waiting) = self.blocked.get_mut(&task.row.name) {
             let next = waiting.pop_front();
@@ -519,10 +539,7 @@ impl<'a> Pass<'a> {
 
     /// Tells a remote that is down from an object that it does not like. True when the row is finished (set aside).
     async fn remote_failed(&mut self, task: &Task, error: &StoreError) -> bool {
-        let reason = match error.kind() {
-            ErrorKind::Denied | ErrorKind::BucketMissing => Reason::RemoteDenied,
-            _ => Reason::RemoteUnavailable,
-        };
+        let reason = Reason::of_remote(error);
         if self.remote_is_down(error).await {
             return false;
         }

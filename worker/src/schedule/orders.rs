@@ -123,6 +123,7 @@ impl Scheduler {
             );
         }
         self.config = config;
+        self.telling.in_force(&self.config, &self.mapping_ids);
         self.routes.clear();
         self.identities.clear();
         self.sole = follow::sole_targets(&self.config);

@@ -4,6 +4,7 @@
 //! object names may hold `..`, `//`, `%2F` or a newline, and nothing on the way may tidy them up.
 
 mod body;
+mod watched;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +20,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use swift_s3_daemon::telemetry::propagation;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
+
+use crate::metrics::Metrics;
+use watched::Watched;
 
 pub use body::{LocalBody, LocalBodyError};
 
@@ -64,6 +70,8 @@ pub struct Backend {
     client: Client<HttpConnector, Empty<Bytes>>,
     timeouts: BackendTimeouts,
     resting: Arc<Resting>,
+    metrics: Metrics,
+    kind: &'static str,
 }
 
 /// Servers that failed to answer, until when they are asked last.
@@ -96,6 +104,18 @@ pub enum BackendErrorKind {
     Protocol,
 }
 
+impl BackendErrorKind {
+    /// The word for metrics and traces.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
 impl BackendError {
     /// Why there was no answer.
     pub const fn kind(&self) -> BackendErrorKind {
@@ -121,7 +141,19 @@ impl Backend {
             .pool_max_idle_per_host(POOL_IDLE_PER_SERVER)
             .http1_max_headers(MAX_HEADERS)
             .build(connector);
-        Self { client, timeouts, resting: Arc::default() }
+        Self { client, timeouts, resting: Arc::default(), metrics: Metrics::default(), kind: "other" }
+    }
+
+    /// The same connections; requests are counted in `metrics`.
+    #[must_use]
+    pub fn counted(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// The same connections, for servers of one kind: `object`, `container`, `account` or `proxy`, for metrics.
+    #[must_use]
+    pub(crate) fn to(&self, kind: &'static str) -> Self {
+        Self { kind, ..self.clone() }
     }
 
     /// The timeouts in force.
@@ -141,6 +173,22 @@ impl Backend {
     /// # Cancel safety
     /// Dropping the future closes the connection; whether the server acts on the request is then unknown.
     pub async fn send(
+        &self,
+        method: Method,
+        server: &Authority,
+        target: &str,
+        headers: impl Fn(&mut HeaderMap),
+    ) -> Result<Response<Incoming>, BackendError> {
+        let watched = Watched::begin(&self.metrics, self.kind, &method, server);
+        let ended = self.exchange(method, server, target, headers).instrument(watched.span()).await;
+        match &ended {
+            Ok(answer) => watched.answered(answer),
+            Err(error) => watched.failed(error.kind()),
+        }
+        ended
+    }
+
+    async fn exchange(
         &self,
         method: Method,
         server: &Authority,
@@ -170,6 +218,8 @@ impl Backend {
             })?;
             request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
             headers(request.headers_mut());
+            // Swift's own servers pass it over; proxies and middleware that trace go on with it.
+            propagation::pass_on_current(request.headers_mut());
 
             let answer = timeout(self.timeouts.response, self.client.request(request)).await;
             let error = match answer {

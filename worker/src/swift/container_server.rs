@@ -88,7 +88,7 @@ pub enum ContainerServerError {
 impl ContainerServers {
     /// Asks the servers that `topology` names, over the connections of `backend`.
     pub fn new(topology: SwiftTopology, backend: Backend) -> Self {
-        Self { topology, backend, turn: Arc::default() }
+        Self { topology, backend: backend.to("container"), turn: Arc::default() }
     }
 
     /// Makes a replica's server move the rows of its `.pending` file into its database, and says what it knows.
@@ -225,13 +225,14 @@ impl ContainerServers {
         let turned = place.replicas.iter().cycle().skip(first.checked_rem(count).unwrap_or(0)).take(count);
         let (awake, resting): (Vec<_>, Vec<_>) =
             turned.partition(|replica| !self.backend.is_resting(&replica.device.authority));
+        let backend = self.backend.to(if container.is_some() { "container" } else { "account" });
         let mut missing = 0usize;
         let mut last = None;
         for replica in awake.into_iter().chain(resting) {
             let server = &replica.device.authority;
             let mut target = target(place, replica, account, container);
             target.push_str(query);
-            let response = match self.backend.send(Method::GET, server, &target, &headers).await {
+            let response = match backend.send(Method::GET, server, &target, &headers).await {
                 Ok(response) => response,
                 Err(error) => {
                     last = Some(error.into());

@@ -149,7 +149,7 @@ impl LocalError {
 impl LocalObjects {
     /// Reads at the servers that `topology` names; through `internal_url` what they cannot give.
     pub fn new(topology: SwiftTopology, backend: Backend, internal_url: Option<InternalUrl>) -> Self {
-        Self { topology, backend, proxy: internal_url.map(Arc::new) }
+        Self { topology, backend: backend.to("object"), proxy: internal_url.map(Arc::new) }
     }
 
     /// Opens an object for reading, from a replica that is at least as new as `at_least`. Replicas on this machine are

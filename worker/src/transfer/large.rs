@@ -18,6 +18,7 @@ use swift_s3_policy::large_object::{Part, classic_parts, cut};
 use swift_s3_policy::{DLO_MARKER, MAX_USER_METADATA_BYTES, RemoteMetadata, SLO_MARKER, user_metadata_bytes};
 use swift_s3_store::{ErrorKind, NewUpload, PutObject, RemoteObject, body};
 
+use super::deciding::in_span;
 use super::{
     CarriedLarge, Done, Hint, Outcome, Route, Transfer, Trouble, describe, newer_than_row, remote_metadata,
     segment_reason, selected, stored_after,
@@ -101,10 +102,10 @@ impl Transfer {
             Err(error) if error.kind() == ErrorKind::Denied => Err(()),
             Err(error) => return Err(error.into()),
         };
-        let verdict = match &found {
+        let verdict = in_span(|| match &found {
             Ok(Some(object)) => judge(&carrying, object),
             Ok(None) | Err(()) => Verdict::Upload,
-        };
+        });
         if matches!(verdict, Verdict::Upload | Verdict::UpdateMetadata) {
             let remote = if matches!(found, Ok(None)) { Remote::Absent } else { Remote::NotAsked };
             if self.is_outdated(route, row, &carrying.head, &remote).await? {

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use swift_s3_policy::RemoteMetadata;
 use swift_s3_store::{ErrorKind, PutObject, PutReceipt, RemoteObject, StoreError, body};
 
+use super::deciding::in_span;
 use super::{
     Done, Hint, Outcome, Route, Transfer, Trouble, content_md5, newer_than_row, object_name, remote_metadata,
     selected, stored_after,
@@ -52,6 +53,7 @@ impl Transfer {
         }
         let metadata = remote_metadata(&head);
         let local = facts(&head, &metadata);
+        // Told below, when the remote has been asked.
         if let Action::Refuse(failure) = decide(&key, &local, &Remote::NotAsked) {
             return Err(Trouble::Row(failure));
         }
@@ -66,7 +68,7 @@ impl Transfer {
             Ok(None) => Remote::Absent,
             Ok(Some(object)) => present(route, row, object),
         };
-        let action = decide(&key, &local, &remote);
+        let action = in_span(|| decide(&key, &local, &remote));
         if matches!(action, Action::Put | Action::UpdateMetadata) {
             if self.is_outdated(route, row, &head, &remote).await? {
                 return Ok(Done::plain(Outcome::Superseded));
@@ -158,7 +160,8 @@ impl Transfer {
             return Ok(Done::plain(Outcome::NotWanted));
         }
         let metadata = remote_metadata(&head);
-        if let Action::Refuse(failure) = decide(key, &facts(&head, &metadata), &Remote::NotAsked) {
+        let action = in_span(|| decide(key, &facts(&head, &metadata), &Remote::NotAsked));
+        if let Action::Refuse(failure) = action {
             return Err(Trouble::Row(failure));
         }
         let receipt = self.send(route, key, &head, source, metadata).await?;

@@ -2,6 +2,7 @@
 
 use swift_s3_policy::{RowTimestamps, Timestamp};
 
+use super::deciding::in_span;
 use super::{Done, Hint, Outcome, Route, Transfer, Trouble};
 use crate::decide::{DeleteAction, decide_delete, unfit_key};
 use crate::swift::container_db::Row;
@@ -9,7 +10,7 @@ use crate::swift::container_db::Row;
 impl Transfer {
     /// Carries a tombstone.
     pub(super) async fn delete(&self, route: &Route, row: &Row, hint: &Hint) -> Result<Done, Trouble> {
-        match decide_delete(route.mapping.propagate_delete, row.timestamps.metadata) {
+        match in_span(|| decide_delete(route.mapping.propagate_delete, row.timestamps.metadata)) {
             DeleteAction::NotPropagated | DeleteAction::NotAUsersDelete => {
                 return Ok(Done::plain(Outcome::NotWanted));
             }

@@ -52,7 +52,7 @@ pub const GLOBAL: [Key; 28] = [
         .since("0.1.0"),
     key("log_file", "path", Words("none"), r#""/var/log/swift-s3-sync/sync.log""#, Restart,
         "Log file, rotated at 100 MiB, five old ones kept. Required unless the program is started with `--console`."),
-    key("log_level", WORDS_OF_LEVELS, Value(r#""info""#), r#""debug""#, Restart,
+    key("log_level", WORDS_OF_LEVELS, Value(r#""info""#), r#""debug""#, Live,
         "Any case; Python's `critical`, `fatal`, `warn` and `notset` are understood. `--log-level` wins over it."),
     key("log_format", "`text`, `json`", Value(r#""text""#), r#""json""#, Restart, "What a line looks like.").since("0.1.0"),
     key("syslog", "object", Words("none"), r#"{"host": "log.example.org"}"#, Restart,

@@ -6,7 +6,7 @@ use super::Remotes::{S3, Swift};
 use super::{Key, key};
 
 /// The keys of a mapping.
-pub const MAPPING: [Key; 41] = [
+pub const MAPPING: [Key; 42] = [
     key("account", "text, 1 to 256 bytes, no `/`", Required, r#""AUTH_other""#, Compared,
         "The local account, such as `AUTH_test`."),
     key("container", "text, 1 to 256 bytes, no `/`; or `/*`", Required, r#""other""#, Compared,
@@ -80,6 +80,9 @@ pub const MAPPING: [Key; 41] = [
         .since("0.1.0"),
     key("delete_limit", "object, or `false`", Words("its own defaults"), "false", Live,
         "When deletes are held; [below](#delete_limit).")
+        .since("0.1.0"),
+    key("trace_sample_ratio", "number, 0 to 1", Words("`--trace-sample-ratio`"), "0.5", Live,
+        "The part of the mapping's objects whose way is traced, where a collector receives traces. Objects that fail are traced always.")
         .since("0.1.0"),
     key("merge_namespaces", "boolean", Value("false"), "true", Live,
         "The [shunt](../shunt.md) shows archived objects of these containers as if they were local."),

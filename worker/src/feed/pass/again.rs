@@ -62,7 +62,7 @@ impl Pass<'_> {
                 let share = if is_own { Share::Own } else { Share::Others };
                 self.asked.insert(wish.object, (row.rowid, wish.ended));
                 let hint = if is_delete { Hint::AskedDelete } else { Hint::Unknown };
-                self.retries.push_back(Task { row, hint, share, lane: None });
+                self.retries.push_back(Task { row, hint, share, lane: None, span: Span::none() });
             }
             // Whoever asked may have given up.
             Err(end) => drop(wish.ended.send(end)),

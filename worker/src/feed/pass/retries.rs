@@ -94,7 +94,7 @@ impl Pass<'_> {
 
     /// Hands a row out again, whose remote side is not known.
     fn retry(&mut self, row: Row, share: Share) {
-        self.retries.push_back(Task { row, hint: Hint::Unknown, share, lane: None });
+        self.retries.push_back(Task { row, hint: Hint::Unknown, share, lane: None, span: Span::none() });
     }
 
     pub(super) fn unpark(&mut self, name: &str) {

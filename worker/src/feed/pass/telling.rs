@@ -10,6 +10,8 @@ impl Pass<'_> {
         let cursors = self.state.cursors();
         let unchanged =
             !self.parked_changed && self.state.saved.as_ref().is_some_and(|saved| saved.cursors == cursors);
+        // A row that was set aside before may be covered by what is saved already.
+        let saving = self.saving();
         if unchanged {
             self.feed.publish(self.state);
             return;
@@ -30,6 +32,7 @@ impl Pass<'_> {
                 self.feed.publish(self.state);
             }
             Err(error) => {
+                saving.failed();
                 tracing::error!(account = %self.feed.route.account, container = %self.feed.route.container, %error,
                     "could not save progress; the container waits");
                 self.halt.get_or_insert(Halt::NotSaved);

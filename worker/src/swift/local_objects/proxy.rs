@@ -121,6 +121,7 @@ impl LocalObjects {
         let server = &proxy.authority;
         let response = self
             .backend
+            .to("proxy")
             .send(method.clone(), server, &target, headers)
             .await
             .map_err(|error| LocalError::Unavailable(format!("internal_url: {error}")))?;

@@ -10,6 +10,7 @@ use crate::decide::Remote;
 use crate::reason::{Failure, Reason};
 use crate::swift::container_db::Row;
 use crate::swift::local_objects::{LocalHead, LocalKind, LocalObject};
+use crate::transfer::deciding::in_span;
 use crate::transfer::newer_than_row;
 
 impl Transfer {
@@ -31,7 +32,7 @@ impl Transfer {
                 && remote.etag.eq_ignore_ascii_case(&head.etag)
                 && remote.length == head.length
         });
-        let in_sync = same_content && found.as_ref().is_some_and(|remote| wanted.is_on(remote));
+        let in_sync = in_span(|| same_content && found.as_ref().is_some_and(|remote| wanted.is_on(remote)));
         // Whatever is there may be newer than what this node knows.
         let overwritten = if found.is_some() { Remote::NotAsked } else { Remote::Absent };
         if !in_sync && self.is_outdated(route, row, head, &overwritten).await? {
