@@ -34,6 +34,7 @@ demo: setup ## A three-node Swift, an S3 store, a control plane, three workers a
 
 test: setup ## Run every test, end-to-end scenarios included (about 20 minutes, plus 10 for the first build)
 	@echo "test: building and running everything; twenty to thirty minutes on two cores"
+	@scripts/previous-version.sh
 	cargo build --workspace --all-targets
 	cargo test --workspace
 

@@ -25,6 +25,7 @@ mod swift_remote;
 mod telemetry;
 mod trial;
 mod under_control;
+mod upgrades;
 mod verifies_remotes;
 mod web_ui;
 mod worker_state;

@@ -63,6 +63,7 @@ pub struct Control {
     arguments: Vec<String>,
     address: SocketAddr,
     token: Token,
+    program: Mutex<PathBuf>,
     process: Mutex<Option<Process>>,
 }
 
@@ -74,11 +75,17 @@ impl Control {
 
     /// Starts one with further arguments.
     pub async fn start_with(folder: PathBuf, arguments: &[&str]) -> Result<Self> {
+        Self::start_program(program("swift-s3-control")?, folder, arguments).await
+    }
+
+    /// Starts a given program, for example another version.
+    pub async fn start_program(program: PathBuf, folder: PathBuf, arguments: &[&str]) -> Result<Self> {
         let mut control = Self {
             folder,
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: Token::default(),
+            program: Mutex::new(program),
             process: Mutex::new(None),
         };
         control.address = control.launch().await?;
@@ -93,6 +100,11 @@ impl Control {
         Ok(Self { token: Token::new(token)?, ..self })
     }
 
+    /// From now on every start is one of this program.
+    pub fn set_program(&self, program: PathBuf) {
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = program;
+    }
+
     /// Starts it again at the same address.
     pub async fn restart(&self) -> Result<()> {
         let address = self.launch().await?;
@@ -105,7 +117,8 @@ impl Control {
         if port_file.exists() {
             fs::remove_file(&port_file)?;
         }
-        let options = ProcessOptions::new("control", program("swift-s3-control")?, self.log_path())
+        let program = self.program.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let options = ProcessOptions::new("control", program, self.log_path())
             .arguments(["--listen", &self.address.to_string()])
             .argument("--data-dir")
             .argument(self.data_dir())

@@ -43,6 +43,7 @@
 //! | [`shunt_process`], [`shunt_doors`] | the product's shunt; its two doors, with users |
 //! | [`simulated_fleet`] | nodes that are only told of, as many as wanted |
 //! | [`worker_process`], [`sync_json`] | the product's worker and its configuration |
+//! | [`previous_version`] | the programs of the version that is upgraded from |
 //! | [`compare`] | where a bucket differs from a container |
 //! | [`browser`] | a headless Chromium, driven by roles, labels and visible text |
 //! | [`web_ui`] | the pages of a control plane, with somebody signed in |
@@ -67,6 +68,7 @@ pub mod mixed_load;
 pub mod operation;
 pub mod otlp_collector;
 pub mod ports;
+pub mod previous_version;
 pub mod process;
 pub mod python;
 pub mod run_directory;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -70,6 +72,8 @@ pub struct MixedLoad {
     pub deletes: u64,
     /// Rest of each client after each operation.
     pub pause: Duration,
+    /// Clients end early when this is set.
+    pub enough: Arc<AtomicBool>,
 }
 
 impl MixedLoad {
@@ -84,6 +88,7 @@ impl MixedLoad {
             posts: 50,
             deletes: 250,
             pause: Duration::ZERO,
+            enough: Arc::default(),
         }
     }
 }
@@ -97,6 +102,8 @@ pub struct Outcome {
     wanted: BTreeMap<(String, String), Wanted>,
     /// How often each name was changed.
     times: BTreeMap<(String, String), u64>,
+    /// How often each name was written.
+    written: BTreeMap<(String, String), u64>,
     /// PUTs that succeeded.
     pub puts: u64,
     /// POSTs that found their object.
@@ -120,14 +127,19 @@ impl Outcome {
 
     /// How often an object was changed, by its key in the bucket.
     pub fn times(&self, account: &str) -> BTreeMap<String, u64> {
-        let key = |container: &str, name: &str| KeyMapping::new(account, container, None).object_key(name);
-        self.times.iter().map(|((container, name), times)| (key(container, name), *times)).collect()
+        by_key(account, &self.times)
+    }
+
+    /// How often an object was written by a PUT, by its key in the bucket.
+    pub fn writes(&self, account: &str) -> BTreeMap<String, u64> {
+        by_key(account, &self.written)
     }
 
     /// Adds what others did to other names.
     pub fn merge(&mut self, other: Self) {
         self.wanted.extend(other.wanted);
         self.times.extend(other.times);
+        self.written.extend(other.written);
         self.puts += other.puts;
         self.posts += other.posts;
         self.deletes += other.deletes;
@@ -167,6 +179,11 @@ impl Outcome {
     }
 }
 
+fn by_key(account: &str, counts: &BTreeMap<(String, String), u64>) -> BTreeMap<String, u64> {
+    let key = |container: &str, name: &str| KeyMapping::new(account, container, None).object_key(name);
+    counts.iter().map(|((container, name), count)| (key(container, name), *count)).collect()
+}
+
 impl MixedLoad {
     /// Does it all.
     pub async fn run(&self, swift: &SwiftClient) -> Result<Outcome> {
@@ -180,6 +197,9 @@ impl MixedLoad {
         let mut dice = Dice::new(self.seed.wrapping_add(client.wrapping_mul(0xD1B5_4A32_D192_ED03)));
         let mut outcome = Outcome::default();
         for step in 0..self.operations.div_ceil(self.clients) {
+            if self.enough.load(Ordering::SeqCst) {
+                break;
+            }
             let which = usize::try_from(dice.throw(self.containers.len() as u64))?;
             let container = self.containers.get(which).context("no containers")?;
             let name = format!("{client}/{}", dice.throw(self.names));
@@ -215,6 +235,7 @@ impl One<'_> {
         outcome.wanted.insert(self.slot(), Some((content, self.marker.to_owned())));
         outcome.puts += 1;
         *outcome.times.entry(self.slot()).or_default() += 1;
+        *outcome.written.entry(self.slot()).or_default() += 1;
         Ok(())
     }
 

@@ -40,6 +40,8 @@ pub struct ShuntOptions {
     pub filter: bool,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// Another program than the one that was built, for example of another version.
+    pub program: Option<PathBuf>,
 }
 
 impl ShuntOptions {
@@ -51,6 +53,7 @@ impl ShuntOptions {
             internal_url: None,
             filter: false,
             arguments: Vec::new(),
+            program: None,
         }
     }
 }
@@ -60,6 +63,7 @@ impl ShuntOptions {
 pub struct Shunt {
     folder: PathBuf,
     options: ShuntOptions,
+    program: Mutex<PathBuf>,
     running: Mutex<Option<Running>>,
 }
 
@@ -72,7 +76,8 @@ struct Running {
 impl Shunt {
     /// Starts one and waits until it listens.
     pub async fn start(folder: PathBuf, options: ShuntOptions) -> Result<Self> {
-        let shunt = Self { folder, options, running: Mutex::new(None) };
+        let program = options.program.clone().map_or_else(|| built_program("swift-s3-shunt"), Ok)?;
+        let shunt = Self { folder, options, program: Mutex::new(program), running: Mutex::new(None) };
         if let Policy::File(config) = &shunt.options.policy {
             shunt.configure(config)?;
         }
@@ -102,6 +107,11 @@ impl Shunt {
         self.with(|running| running.process.sighup())?
     }
 
+    /// From now on every start is one of this program.
+    pub fn set_program(&self, program: PathBuf) {
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = program;
+    }
+
     /// Starts it again.
     pub async fn restart(&self) -> Result<()> {
         self.launch().await
@@ -112,7 +122,8 @@ impl Shunt {
         if port_file.exists() {
             fs::remove_file(&port_file)?;
         }
-        let mut options = ProcessOptions::new("shunt", built_program("swift-s3-shunt")?, self.log_path())
+        let program = self.program.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut options = ProcessOptions::new("shunt", program, self.log_path())
             // Arguments of the scenario count more.
             .environment("SWIFT_S3_SHUNT_DRAIN", "2")
             .environment("SWIFT_S3_SHUNT_LOG_LEVEL", "debug")

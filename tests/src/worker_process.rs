@@ -58,6 +58,8 @@ pub struct Worker {
     defaults: Vec<(&'static str, Value)>,
     /// Further arguments of every start; see [`Self::set_arguments`].
     arguments: Mutex<Vec<String>>,
+    /// Another program than [`worker_program`].
+    program: Mutex<Option<PathBuf>>,
     process: Mutex<Option<Process>>,
 }
 
@@ -75,7 +77,8 @@ impl Worker {
         if let Ok(url) = cluster.internal_url() {
             defaults.push(("internal_url", json!(url)));
         }
-        Ok(Self { node, folder, defaults, arguments: Mutex::default(), process: Mutex::new(None) })
+        let (arguments, program, process) = Default::default();
+        Ok(Self { node, folder, defaults, arguments, program, process })
     }
 
     /// The node it works for.
@@ -129,6 +132,11 @@ impl Worker {
 
     fn admin_port_file(&self) -> PathBuf {
         self.folder.join("admin.port")
+    }
+
+    /// From now on every start is one of this program, for example of another version.
+    pub fn set_program(&self, program: PathBuf) {
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = Some(program);
     }
 
     /// Writes `sync.json`; a running worker is not told.
@@ -300,7 +308,9 @@ impl Worker {
         let name = format!("worker of node {}", self.node);
         // The address of a former process leads nowhere.
         drop(fs::remove_file(self.admin_port_file()));
-        let mut options = ProcessOptions::new(name, worker_program()?, self.log_path())
+        let other = self.program.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let program = other.map_or_else(worker_program, Ok)?;
+        let mut options = ProcessOptions::new(name, program, self.log_path())
             .argument("--config")
             .argument(self.config_path())
             .argument("--console")
