@@ -28,36 +28,47 @@ pub struct Facts<'a> {
     pub now_ms: i64,
 }
 
-/// The alerts. Empty: all is well.
+/// The alerts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Alerts {
+    /// In words, most urgent first, of each kind the first only. Empty: all is well.
+    pub texts: Vec<String>,
+    /// All kinds, with their severity (`critical`: something is not carried, or a person must decide; `warning`) and how many
+    /// there are.
+    pub counts: Vec<(&'static str, &'static str, u64)>,
+}
+
+/// The alerts.
 #[must_use]
-pub fn alerts(facts: &Facts<'_>) -> Vec<String> {
-    let mut all = Vec::new();
-    if let Some(trouble) = facts.store_trouble {
-        all.push(format!("control cannot store progress: {trouble}"));
-    }
-    if facts.revision == 0 {
-        all.push("no configuration was applied yet".to_owned());
-    }
+pub fn alerts(facts: &Facts<'_>) -> Alerts {
+    const CRITICAL: &str = "critical";
+    const WARNING: &str = "warning";
+    let trouble = facts.store_trouble.map(|trouble| format!("control cannot store progress: {trouble}"));
+    let none_applied = (facts.revision == 0).then(|| "no configuration was applied yet".to_owned());
     let kinds = [
-        held_deletes(facts),
-        rejections(facts),
-        silent_nodes(facts),
-        refused_reports(facts),
-        refused_mappings(facts),
-        remotes(facts),
-        failures(facts),
-        clocks(facts),
-        fallbacks(facts),
+        ("control_store", CRITICAL, trouble.into_iter().collect()),
+        ("no_configuration", WARNING, none_applied.into_iter().collect()),
+        ("held_deletes", CRITICAL, held_deletes(facts)),
+        ("refused_configuration", CRITICAL, rejections(facts)),
+        ("silent_node", CRITICAL, silent_nodes(facts)),
+        ("refused_report", CRITICAL, refused_reports(facts)),
+        ("refused_mapping", CRITICAL, refused_mappings(facts)),
+        ("remote", CRITICAL, remotes(facts)),
+        ("failures", WARNING, failures(facts)),
+        ("clock", WARNING, clocks(facts)),
+        ("coordination_fallback", WARNING, fallbacks(facts)),
     ];
-    for mut alerts in kinds {
+    let mut all = Alerts::default();
+    for (kind, severity, mut alerts) in kinds {
+        all.counts.push((kind, severity, u64::try_from(alerts.len()).unwrap_or(u64::MAX)));
         let more = alerts.len().saturating_sub(EACH);
         alerts.truncate(EACH);
-        all.append(&mut alerts);
+        all.texts.append(&mut alerts);
         if more > 0 {
-            all.push(format!("… and {more} more of this kind"));
+            all.texts.push(format!("… and {more} more of this kind"));
         }
     }
-    for alert in &mut all {
+    for alert in &mut all.texts {
         if alert.chars().count() > MAX_CHARACTERS {
             *alert = alert.chars().take(MAX_CHARACTERS).chain(['…']).collect();
         }
@@ -230,7 +241,7 @@ mod tests {
     }
 
     fn told(nodes: &[NodeView], mappings: &[MappingStatus]) -> Vec<String> {
-        alerts(&Facts { revision: 7, nodes, mappings, store_trouble: None, now_ms: NOW })
+        alerts(&Facts { revision: 7, nodes, mappings, store_trouble: None, now_ms: NOW }).texts
     }
 
     #[test]
@@ -271,8 +282,11 @@ mod tests {
             store_trouble: Some("full"),
             now_ms: NOW,
         };
+        let alerts = alerts(&facts);
+        let counted: u64 = alerts.counts.iter().map(|(_, _, count)| count).sum();
+        assert_eq!(usize::try_from(counted).ok(), Some(alerts.texts.len()));
         assert_eq!(
-            alerts(&facts),
+            alerts.texts,
             [
                 "control cannot store progress: full",
                 "mapping abc (AUTH_a/*) holds 12 or more deletes since 2023-11-14 22:14:20Z: too many at once; look at them, \
@@ -291,7 +305,9 @@ mod tests {
     fn many_of_a_kind_are_counted() {
         let silent: Vec<NodeView> =
             (0..25).map(|index| NodeView { is_live: false, ..node(&format!("n{index:02}")) }).collect();
-        let alerts = told(&silent, &[]);
+        let facts = Facts { revision: 7, nodes: &silent, mappings: &[], store_trouble: None, now_ms: NOW };
+        let Alerts { texts: alerts, counts } = alerts(&facts);
+        assert!(counts.contains(&("silent_node", "critical", 25)), "{counts:?}");
         assert_eq!(alerts.len(), EACH + 1);
         assert_eq!(alerts.last().map(String::as_str), Some("… and 15 more of this kind"));
     }
@@ -299,6 +315,6 @@ mod tests {
     #[test]
     fn without_a_configuration_nothing_else_can_be_right() {
         let facts = Facts { revision: 0, nodes: &[], mappings: &[], store_trouble: None, now_ms: NOW };
-        assert_eq!(alerts(&facts), ["no configuration was applied yet"]);
+        assert_eq!(alerts(&facts).texts, ["no configuration was applied yet"]);
     }
 }

@@ -57,6 +57,12 @@ impl Audits {
         }
     }
 
+    /// How many answers are awaited.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// A node is gone: its answers will not come.
     pub fn gone(&self, node_id: &str) {
         self.lock().waiting.retain(|_, (asked, _)| asked != node_id);

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use swift_s3_daemon::admin::{self, Admin};
 use swift_s3_daemon::logging::LogSettings;
-use swift_s3_daemon::readiness::Readiness;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::telemetry::{Process, Telemetry};
 use swift_s3_etcd::{Etcd, EtcdSettings};
@@ -23,6 +21,7 @@ use crate::cluster::{self, Board, Cluster, PeerTls};
 use crate::control::{Control, Settings, shown};
 use crate::documents;
 use crate::history::History;
+use crate::metrics::Metrics;
 use crate::prices::Prices;
 use crate::server::{self, Doors, ServeError};
 use crate::store::mirror::Keys;
@@ -32,8 +31,10 @@ use crate::transport::TlsFiles;
 use crate::web::{self, Pages};
 
 mod arguments;
+mod ready;
 
 pub use arguments::Arguments;
+use ready::{Ready, open_admin};
 
 /// The server could not listen, or failed.
 const EXIT_FAILED: u8 = 1;
@@ -102,17 +103,17 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
     let process = Process { name: "swift-s3-control", version: env!("CARGO_PKG_VERSION"), instance: host() };
     let telemetry = Telemetry::start(&process, &arguments.telemetry, &log).map_err(usage)?;
     drop(inside);
-    let readiness = Readiness::default();
-    let doors = Doors::default();
+    let ready = Ready::default();
+    let doors = Doors { metrics: Metrics::new(telemetry.metrics()), ..Doors::default() };
     open_doors(arguments, &doors).map_err(usage)?;
     let initial = arguments.config.as_deref().map(read_initial).transpose()?;
     let etcd = arguments.etcd.settings().map_err(usage)?;
-    runtime.block_on(open_admin(arguments, &telemetry, &readiness))?;
+    runtime.block_on(open_admin(arguments, &telemetry, &ready))?;
     let ended = match etcd {
         None => {
             let directory = DataDirectory::lock(&arguments.data_dir).map_err(data)?;
             let store = Store::open(&directory).map_err(data)?;
-            let ended = runtime.block_on(serve(arguments, store, doors, initial, &readiness));
+            let ended = runtime.block_on(serve(arguments, store, doors, initial, &ready));
             runtime.block_on(telemetry.shut_down());
             // A read of the database may hang in a blocking thread; everything that matters is written by now.
             runtime.shutdown_background();
@@ -121,7 +122,7 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Some(etcd) => {
             let directory = CopyDirectory::lock(&arguments.data_dir).map_err(data)?;
-            runtime.block_on(serve_cluster(arguments, etcd, directory, doors, initial, &readiness))
+            runtime.block_on(serve_cluster(arguments, etcd, directory, doors, initial, &ready))
         }
     };
     runtime.block_on(telemetry.shut_down());
@@ -131,22 +132,6 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn host() -> String {
     nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-async fn open_admin(
-    arguments: &Arguments,
-    telemetry: &Telemetry,
-    readiness: &Readiness,
-) -> Result<(), Failure> {
-    let Some(address) = arguments.admin_listen else { return Ok(()) };
-    let readiness = readiness.clone();
-    let admin = Admin::new(
-        telemetry.metrics().clone(),
-        telemetry.level().clone(),
-        Arc::new(move || readiness.state()),
-    );
-    let opened = admin::open(address, admin, arguments.admin_port_file.as_deref()).await;
-    opened.map(drop).map_err(|error| failed(format!("--admin-listen {address}: {error}")))
 }
 
 /// Every connection takes a file descriptor, and the usual soft limit of 1,024 is for programs that use `select`.
@@ -230,11 +215,11 @@ async fn serve(
     store: Store,
     doors: Doors,
     initial: Option<String>,
-    readiness: &Readiness,
+    ready: &Ready,
 ) -> Result<(), Failure> {
     let signals = Signals::install().map_err(failed)?;
     let history = History::of(&arguments.data_dir);
-    let control = Control::start_with(store, settings(arguments)?, history).await.map_err(data)?;
+    let control = Control::start_with(store, settings(arguments, &doors)?, history).await.map_err(data)?;
     if let Some(text) = &initial {
         begin_with(&control, text).await.map_err(data)?;
     }
@@ -242,8 +227,9 @@ async fn serve(
     let backend = server::backend(&control, &doors).map_err(failed)?;
     let pages = serve_pages(arguments, backend, &doors, &control.stopping).await?;
     let serving = tokio::spawn(server::serve(Arc::clone(&control), listener, doors.clone()));
-    readiness.ready();
-    until_stopped(arguments, signals, &doors, serving, &control.stopping, readiness).await?;
+    ready.alone(&control.store);
+    ready.process.ready();
+    until_stopped(arguments, signals, &doors, serving, &control.stopping, ready).await?;
     pages.finish().await;
     Ok(())
 }
@@ -285,11 +271,12 @@ async fn serve_cluster(
     directory: CopyDirectory,
     doors: Doors,
     initial: Option<String>,
-    readiness: &Readiness,
+    ready: &Ready,
 ) -> Result<(), Failure> {
     let signals = Signals::install().map_err(failed)?;
     let (listener, address) = listen(arguments.listen, arguments.port_file.as_deref()).await?;
     let (board, stopping) = (Board::default(), CancellationToken::new());
+    ready.several(&board);
     let history = History::of(&arguments.data_dir);
     let etcd = Etcd::new(etcd);
     let cluster = Cluster {
@@ -299,7 +286,7 @@ async fn serve_cluster(
         address: advertised(arguments, address).map_err(usage)?,
         tls: arguments.tls_cert.as_ref().map(|_| peer_tls(arguments)),
         directory,
-        settings: settings(arguments)?,
+        settings: settings(arguments, &doors)?,
         history: history.clone(),
         initial,
         board: board.clone(),
@@ -320,20 +307,20 @@ async fn serve_cluster(
         ended.map_err(data)?;
         served.map_err(failed)
     });
-    // The state may be found unusable, which has an exit code of its own.
-    readiness.ready();
-    until_stopped(arguments, signals, &doors, serving, &stopping, readiness).await?;
+    ready.process.ready();
+    until_stopped(arguments, signals, &doors, serving, &stopping, ready).await?;
     pages.finish().await;
     Ok(())
 }
 
 /// # Errors
 /// A sentence, if the price table cannot be used.
-fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
+fn settings(arguments: &Arguments, doors: &Doors) -> Result<Settings, Failure> {
     let prices =
         Prices::read(arguments.prices.as_deref()).map_err(|error| usage(format!("--prices: {error}")))?;
     Ok(Settings {
         prices: Arc::new(prices),
+        metrics: doors.metrics.clone(),
         history: arguments.history,
         retention: Duration::from_secs(u64::from(arguments.retention) * 24 * 3_600),
         ..Settings::default()
@@ -389,7 +376,7 @@ async fn until_stopped<E: Into<Failure>>(
     doors: &Doors,
     serving: JoinHandle<Result<(), E>>,
     stopping: &CancellationToken,
-    readiness: &Readiness,
+    ready: &Ready,
 ) -> Result<(), Failure> {
     tokio::pin!(serving);
     loop {
@@ -404,7 +391,7 @@ async fn until_stopped<E: Into<Failure>>(
             },
         }
     }
-    readiness.not_ready("stopping");
+    ready.process.not_ready("stopping");
     stopping.cancel();
     match tokio::time::timeout(STOP_TIMEOUT, serving).await {
         Ok(ended) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use swift_s3_proto::v1::Problem;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::activity::Activities;
 use crate::audits::Audits;
@@ -13,6 +14,7 @@ use crate::documents::{self, Checked, Lookups};
 use crate::feeds::Feeds;
 use crate::history::History;
 use crate::house::House;
+use crate::metrics::Metrics;
 use crate::overview::OverviewCache;
 use crate::prefixes::Parsed;
 use crate::prices::Prices;
@@ -42,12 +44,16 @@ pub struct Settings {
     pub explain: Duration,
     /// How long a worker may take for a page of a comparison, a count or a repair.
     pub audit: Duration,
+    /// Numbers of nodes and mappings are added up so often.
+    pub figures: Duration,
     /// Revisions that are kept.
     pub history: u32,
     /// Nodes and feeds not seen for so long are forgotten.
     pub retention: Duration,
     /// What requests cost.
     pub prices: Arc<Prices>,
+    /// Where numbers are counted.
+    pub metrics: Metrics,
 }
 
 impl Default for Settings {
@@ -60,9 +66,11 @@ impl Default for Settings {
             slow_node: Duration::from_secs(30),
             explain: Duration::from_secs(10),
             audit: Duration::from_secs(60),
+            figures: Duration::from_secs(5),
             history: 1_000,
             retention: Duration::from_secs(90 * 24 * 3_600),
             prices: Arc::new(Prices::built_in()),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -120,6 +128,7 @@ impl Control {
         settings: Settings,
         history: History,
     ) -> Result<Arc<Self>, StoreError> {
+        store.measure(settings.metrics.clone());
         let epoch = begin_epoch(&store).await?;
         let reader = store.reader();
         let document = match reader.revision(0).await? {
@@ -243,7 +252,7 @@ async fn begin_epoch(store: &Store) -> Result<u32, StoreError> {
 pub(crate) async fn uninterrupted<T: Send + 'static>(
     work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::spawn(work).await.map_err(|error| StoreError::Failed(error.to_string()))?
+    tokio::spawn(work.in_current_span()).await.map_err(|error| StoreError::Failed(error.to_string()))?
 }
 
 /// A problem in one line.

@@ -253,6 +253,12 @@ impl Feeds {
         self.nodes.remove(node_id);
     }
 
+    /// How many feeds nodes follow, each once for each node.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.nodes.values().map(|node| node.feeds.len()).sum()
+    }
+
     /// True once the node told all its feeds since it connected.
     #[must_use]
     pub fn has_told_all(&self, node_id: &str) -> bool {

@@ -17,6 +17,8 @@ use tower_service::Service;
 
 use crate::access::{Access, Caller, Need, Refusal, need};
 use crate::cluster::{Board, Relayed};
+use crate::metrics::Metrics;
+use crate::server::Doors;
 use crate::transport::Peer;
 
 /// Wraps all services.
@@ -24,6 +26,7 @@ use crate::transport::Peer;
 pub struct Gate<S> {
     inner: S,
     access: Arc<watch::Sender<Arc<Access>>>,
+    metrics: Metrics,
     /// `None` where this is the only control process.
     board: Option<Board>,
 }
@@ -31,8 +34,8 @@ pub struct Gate<S> {
 impl<S> Gate<S> {
     /// A gate in front of `inner`. With a board, calls that another control process hands on are let through, if it proves
     /// that it is one.
-    pub fn new(inner: S, access: Arc<watch::Sender<Arc<Access>>>, board: Option<Board>) -> Self {
-        Self { inner, access, board }
+    pub fn new(inner: S, doors: &Doors, board: Option<Board>) -> Self {
+        Self { inner, access: Arc::clone(&doors.access), metrics: doors.metrics.clone(), board }
     }
 
     /// What is to become of a call that says that it was handed on; `None`: it is a client's own.
@@ -105,10 +108,11 @@ where
             }
             Err(refusal) => {
                 let path = request.uri().path();
-                let status = match refusal {
-                    Refusal::Unauthenticated(why) => Status::unauthenticated(why),
-                    Refusal::Denied(why) => Status::permission_denied(why),
+                let (reason, status) = match refusal {
+                    Refusal::Unauthenticated(why) => ("unauthenticated", Status::unauthenticated(why)),
+                    Refusal::Denied(why) => ("denied", Status::permission_denied(why)),
                 };
+                self.metrics.refused(reason);
                 tracing::warn!(path, address = ?peer.address, reason = status.message(), "refused a call");
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }

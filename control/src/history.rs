@@ -6,7 +6,7 @@
 //! nobody looked there is a gap. Nothing else may suffer from it: a file that cannot be used is moved aside, a disk that is full
 //! costs samples and a warning, one that hangs costs one thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,8 @@ pub enum HistoryError {
 pub struct History(Option<Arc<Inner>>);
 
 struct Inner {
+    /// Of the file.
+    path: PathBuf,
     file: Mutex<File>,
     /// One at a time: a disk that hangs must not take a thread for each who asks.
     room: Arc<Semaphore>,
@@ -96,12 +98,20 @@ impl History {
     /// there is replaces the one before.
     #[must_use]
     pub fn with_clock(data_dir: &Path, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        let path = data_dir.join(FILE);
         Self(Some(Arc::new(Inner {
-            file: Mutex::new(File::new(data_dir.join(FILE))),
+            file: Mutex::new(File::new(path.clone())),
+            path,
             room: Arc::new(Semaphore::new(1)),
             clock: Arc::new(clock),
             told_at: Mutex::new(None),
         })))
+    }
+
+    /// Bytes on disk. `None`: nothing is kept, or not yet.
+    pub async fn size(&self) -> Option<u64> {
+        let inner = self.0.as_ref()?;
+        Some(tokio::fs::metadata(&inner.path).await.ok()?.len())
     }
 
     /// The samples of a mapping, or with an empty id of all together, so many seconds back from now; 0: a day. Up to a day there

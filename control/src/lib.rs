@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the command line of `swift-s3-control`, and the life of its process |
 //! | [`server`], [`transport`], [`gate`], [`access`] | connections, TLS, who may do what |
+//! | [`observed`], [`metrics`] | a span and a measurement around each call and page; what is told in numbers |
 //! | [`services`] | the gRPC services: translation only |
 //! | [`cluster`] | several processes: who leads, and how the others hand calls on |
 //! | [`control`] | what services share; changes are stored first, then pushed |
@@ -32,6 +33,8 @@ pub mod feeds;
 pub mod gate;
 pub mod history;
 mod house;
+pub mod metrics;
+pub mod observed;
 pub mod overview;
 pub mod prefixes;
 pub mod prices;

@@ -55,6 +55,8 @@ pub struct Overview {
     pub mappings: Vec<MappingStatus>,
     /// One page about everything.
     pub status: ClusterStatus,
+    /// Kinds of alerts, their severity, and how many there are.
+    pub alert_counts: Vec<(&'static str, &'static str, u64)>,
 }
 
 /// The latest overview.
@@ -191,11 +193,11 @@ fn add_up(
         mapping.seconds_to_catch_up =
             catch_up(mapping.lag.as_ref(), mapping.rows_per_second, mapping.is_paused);
     }
-    let mut status = summarize(control, &current, &nodes, &mappings, now_ms);
+    let (mut status, alert_counts) = summarize(control, &current, &nodes, &mappings, now_ms);
     if status.failures > 0 {
         status.failure_reasons = sum_reasons(reasons, |id| by_id.contains_key(id));
     }
-    Overview { current, forgotten, nodes, containers: containers.into(), mappings, status }
+    Overview { current, forgotten, nodes, containers: containers.into(), mappings, status, alert_counts }
 }
 
 /// Of these mappings together, the most frequent first.
@@ -261,7 +263,7 @@ fn summarize(
     nodes: &[NodeView],
     mappings: &[MappingStatus],
     now_ms: i64,
-) -> ClusterStatus {
+) -> (ClusterStatus, Vec<(&'static str, &'static str, u64)>) {
     let mut counts: BTreeMap<i32, u32> = BTreeMap::new();
     for node in nodes {
         *counts.entry(node.state(current.revision).into()).or_default() += 1;
@@ -276,7 +278,14 @@ fn summarize(
     let count = |is_so: fn(&MappingStatus) -> bool| {
         u32::try_from(mappings.iter().filter(|mapping| is_so(mapping)).count()).unwrap_or(u32::MAX)
     };
-    ClusterStatus {
+    let alerts = alerts::alerts(&Facts {
+        revision: current.revision,
+        nodes,
+        mappings,
+        store_trouble: store_trouble.as_deref(),
+        now_ms,
+    });
+    let status = ClusterStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: Some(time::timestamp(control.started_at_ms)),
         revision: current.revision,
@@ -290,16 +299,11 @@ fn summarize(
         mappings_holding_deletes: count(|mapping| mapping.deletes_held_at.is_some()),
         containers: mappings.iter().map(|mapping| mapping.containers).sum(),
         failures: mappings.iter().map(|mapping| mapping.failures).sum(),
-        alerts: alerts::alerts(&Facts {
-            revision: current.revision,
-            nodes,
-            mappings,
-            store_trouble: store_trouble.as_deref(),
-            now_ms,
-        }),
+        alerts: alerts.texts,
         coordination: coordination(nodes),
         ..ClusterStatus::default()
-    }
+    };
+    (status, alerts.counts)
 }
 
 /// Workers by the way they share out the work.
@@ -316,8 +320,59 @@ fn coordination(nodes: &[NodeView]) -> Vec<CoordinationCount> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use swift_s3_proto::v1::{ConfigOutcome, Role};
+
     use super::*;
+    use crate::push::{NewDocument, Push};
+    use crate::registry::Answer;
+    use crate::store::NodeRecord;
+
+    /// Of one worker, where revision 1 is in force, and without mappings.
+    pub(crate) fn overview() -> Overview {
+        let record = NodeRecord {
+            node_id: "n".to_owned(),
+            role: Role::Worker.into(),
+            version: "0.1.0".to_owned(),
+            host: String::new(),
+            addresses: Vec::new(),
+            capabilities: Vec::new(),
+            revision: 1,
+            last_seen_at_ms: 0,
+            is_lost: false,
+        };
+        let answer = Answer {
+            revision: 1,
+            generation: 1,
+            outcome: ConfigOutcome::Applied,
+            problems: Arc::default(),
+            took: Duration::ZERO,
+        };
+        let node = NodeView {
+            record,
+            is_live: true,
+            connected_at_ms: Some(0),
+            answer: Some(answer),
+            health: Arc::default(),
+            clock_skew_seconds: None,
+            coordination: None,
+            load: None,
+            refused_report: None,
+        };
+        let document = NewDocument { revision: 1, document: Bytes::new(), mappings: Arc::from([]) };
+        Overview {
+            current: Push::new(1, document, Vec::new(), 1).current(),
+            forgotten: 0,
+            nodes: vec![node],
+            containers: Arc::from([]),
+            mappings: Vec::new(),
+            status: ClusterStatus::default(),
+            alert_counts: vec![("remote", "critical", 1)],
+        }
+    }
 
     #[test]
     fn reasons_of_mappings_that_are_not_in_force_do_not_count() {

@@ -53,6 +53,17 @@ struct State {
     slow_nodes_ended: u64,
     news: Vec<NodeNews>,
     forgotten: u64,
+    /// Taken and returned, as workers told since the start.
+    takeovers: (u64, u64),
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Takeovers that workers told: taken, returned.
+    pub takeovers: (u64, u64),
+    /// Streams that were ended because the node did not read.
+    pub slow_nodes_ended: u64,
 }
 
 /// Who waits for answers to a question.
@@ -467,6 +478,13 @@ impl Registry {
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.lock().forgotten
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let state = self.lock();
+        Tally { takeovers: state.takeovers, slow_nodes_ended: state.slow_nodes_ended }
     }
 
     /// Nodes whose records changed since they were last taken.

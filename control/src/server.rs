@@ -28,6 +28,8 @@ use crate::cluster::{Board, Role, Switch};
 use crate::control::Control;
 use crate::gate::Gate;
 use crate::history::History;
+use crate::metrics::{self, Metrics};
+use crate::observed::Observed;
 use crate::services::audit::Auditing;
 use crate::services::config::Configs;
 use crate::services::node::Nodes;
@@ -63,9 +65,11 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// What can be exchanged while the server runs.
+/// What stands in front of all services. What is in it can be exchanged while the server runs.
 #[derive(Clone, Debug, Default)]
 pub struct Doors {
+    /// Where calls are counted.
+    pub metrics: Metrics,
     /// Who may do what.
     pub access: Arc<watch::Sender<Arc<Access>>>,
     /// How connections are encrypted; none: they are not.
@@ -83,11 +87,12 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener, doors: Doors) -
     let routes = routes(&control)?;
     let tasks = tasks(&control);
     let history = tokio::spawn(control.history.clone().keep(routes.clone(), control.stopping.clone()));
-    let access = Arc::clone(&doors.access);
+    let in_front = doors.clone();
+    control.settings.metrics.leads(true);
     let router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(layer_fn(move |inner| Gate::new(inner, Arc::clone(&access), None)))
+        .layer(layer_fn(move |inner| front(Gate::new(inner, &in_front, None), &in_front)))
         .add_routes(routes.add_service(health_service));
     let stop = control.stopping.clone();
     let serving = router.serve_with_incoming_shutdown(
@@ -127,8 +132,8 @@ pub async fn serve_any(
     let address = listener.local_addr().ok();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::NotServing).await;
-    let telling = tokio::spawn(tell_health(health.clone(), board.clone()));
-    let access = Arc::clone(&doors.access);
+    let telling = tokio::spawn(tell_health(health.clone(), board.clone(), doors.metrics.clone()));
+    let in_front = doors.clone();
     let router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -136,7 +141,7 @@ pub async fn serve_any(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .layer(layer_fn(move |inner| {
             let switch = Switch::new(inner, board.clone());
-            Gate::new(switch, Arc::clone(&access), Some(board.clone()))
+            front(Gate::new(switch, &in_front, Some(board.clone())), &in_front)
         }))
         .add_service(health_service);
     let serving = router.serve_with_incoming_shutdown(
@@ -162,14 +167,19 @@ pub async fn serve_any(
 /// # Errors
 /// When reflection cannot read the contract.
 pub fn backend(control: &Arc<Control>, doors: &Doors) -> Result<Backend, ServeError> {
-    Ok(Backend::new(Gate::new(routes(control)?, Arc::clone(&doors.access), None)))
+    Ok(Backend::new(front(Gate::new(routes(control)?, doors, None), doors)))
 }
 
 /// The same for one of several processes.
 #[must_use]
 pub fn backend_any(board: &Board, doors: &Doors) -> Backend {
     let switch = Switch::new(Routes::default(), board.clone());
-    Backend::new(Gate::new(switch, Arc::clone(&doors.access), Some(board.clone())))
+    Backend::new(front(Gate::new(switch, doors, Some(board.clone())), doors))
+}
+
+/// Every call is counted and traced, also one that is refused.
+fn front<S>(gate: Gate<S>, doors: &Doors) -> Observed<Gate<S>> {
+    Observed::new(gate, doors.metrics.clone())
 }
 
 /// Keeps the history of one of several processes until `stop` fires: from what the leader answers, whichever process that is.
@@ -216,13 +226,14 @@ pub fn routes(control: &Arc<Control>) -> Result<Routes, ServeError> {
 }
 
 /// What runs beside the services until [`Control::stopping`] fires.
-pub(crate) struct Tasks([JoinHandle<()>; 3]);
+pub(crate) struct Tasks([JoinHandle<()>; 4]);
 
 pub(crate) fn tasks(control: &Arc<Control>) -> Tasks {
     Tasks([
         tokio::spawn(count_workers(Arc::clone(control))),
         tokio::spawn(keep_house(Arc::clone(control))),
         tokio::spawn(activity::run(Arc::clone(control))),
+        tokio::spawn(metrics::keep(Arc::clone(control))),
     ])
 }
 
@@ -236,13 +247,20 @@ impl Tasks {
 }
 
 /// A process serves if it leads or can hand calls on.
-async fn tell_health(health: HealthReporter, board: Board) {
+async fn tell_health(health: HealthReporter, board: Board, metrics: Metrics) {
     let mut roles = board.watch();
+    let mut is_led = false;
     loop {
-        let status = match &*roles.borrow_and_update() {
-            Role::Nobody(_) => ServingStatus::NotServing,
-            Role::Leading(_) | Role::Following(_) => ServingStatus::Serving,
+        let (status, is_leading) = match &*roles.borrow_and_update() {
+            Role::Nobody(_) => (ServingStatus::NotServing, false),
+            Role::Leading(_) => (ServingStatus::Serving, true),
+            Role::Following(_) => (ServingStatus::Serving, false),
         };
+        metrics.leads(is_leading);
+        // From one leader to the next there is always a time without.
+        if std::mem::replace(&mut is_led, status == ServingStatus::Serving) != is_led {
+            metrics.leader_changed();
+        }
         set_health(&health, status).await;
         if roles.changed().await.is_err() {
             return;

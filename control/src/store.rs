@@ -13,7 +13,7 @@
 //! connection of its own (`reader`). Nothing here knows gRPC services; messages of the contract are its data types.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mirror::Mirror;
 use rusqlite::Connection;
@@ -43,7 +43,9 @@ pub use schema::{OpenError, backup, upgrade};
 pub use usage::UsageNews;
 pub use writer::MAX_PARKED_PER_FEED;
 
+use crate::metrics::Metrics;
 use swift_s3_proto::v1::FeedProgress;
+use tracing::{Instrument, Span};
 use writer::Job;
 
 /// Jobs that wait for the writer. Each holds at most one report, so that this bounds memory; senders wait when it is full.
@@ -120,6 +122,8 @@ pub struct Store {
     trouble: Arc<Mutex<Option<String>>>,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
     is_mirrored: bool,
+    /// Who wants to know how long commits take.
+    metrics: Arc<OnceLock<Metrics>>,
 }
 
 impl Store {
@@ -157,10 +161,34 @@ impl Store {
         let (jobs, waiting) = mpsc::channel(WRITER_QUEUE);
         let trouble = Arc::<Mutex<Option<String>>>::default();
         let is_mirrored = mirror.is_some();
-        let thread =
-            writer::spawn(connection, mirror, waiting, Arc::clone(&trouble)).map_err(OpenError::Thread)?;
+        let metrics = Arc::<OnceLock<Metrics>>::default();
+        let thread = writer::spawn(connection, mirror, waiting, Arc::clone(&trouble), Arc::clone(&metrics))
+            .map_err(OpenError::Thread)?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Self { jobs, reader: Reader::new(path), trouble, thread, is_mirrored })
+        Ok(Self { jobs, reader: Reader::new(path), trouble, thread, is_mirrored, metrics })
+    }
+
+    /// Has commits measured from now on.
+    pub(crate) fn measure(&self, metrics: Metrics) {
+        // Of a store there is one owner, who says it once.
+        drop(self.metrics.set(metrics));
+    }
+
+    /// Changes that wait for the writer.
+    #[must_use]
+    pub fn queue(&self) -> usize {
+        self.jobs.max_capacity().saturating_sub(self.jobs.capacity())
+    }
+
+    /// Bytes on disk, with the write-ahead log. `None`: the disk does not say.
+    pub async fn size(&self) -> Option<u64> {
+        let path = self.reader.path();
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let database = tokio::fs::metadata(path).await.ok()?.len();
+        // Without writes there is none.
+        let log = tokio::fs::metadata(log).await.map_or(0, |log| log.len());
+        Some(database.saturating_add(log))
     }
 
     /// For questions.
@@ -309,7 +337,25 @@ impl Store {
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(job(reply)).await.map_err(|_| StoreError::Stopping)?;
-        answer.await.map_err(|_| StoreError::Stopping)?
+        let submitted = async {
+            self.jobs.send(job(reply)).await.map_err(|_| StoreError::Stopping)?;
+            answer.await.map_err(|_| StoreError::Stopping)?
+        };
+        // What nobody asked for is not worth a trace of its own.
+        if Span::current().is_none() {
+            return submitted.await;
+        }
+        let span = tracing::info_span!(
+            "commit",
+            swift_s3_control.store = if self.is_mirrored { "etcd" } else { "sqlite" },
+            otel.status_code = tracing::field::Empty,
+        );
+        let stored = submitted.instrument(span.clone()).await;
+        if stored.as_ref().is_err_and(|error| {
+            error.is_disk() || matches!(error, StoreError::Etcd(_) | StoreError::Unclear(_))
+        }) {
+            span.record("otel.status_code", "ERROR");
+        }
+        stored
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,6 +19,7 @@ use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower::{ServiceBuilder, ServiceExt};
 
+use crate::observed;
 use crate::server::Doors;
 use crate::transport::{self, BROWSERS, Connection};
 
@@ -52,7 +54,13 @@ pub async fn serve(
     let options = Arc::new(Options::new(env!("CARGO_PKG_VERSION"), names, stop.clone()));
     let mut connections = transport::accept(listener, Arc::clone(&doors.tls), BROWSERS);
     let (places, tracker) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), TaskTracker::new());
-    let routes = router();
+    let metrics = doors.metrics.clone();
+    let routes = router().layer(from_fn_with_state(metrics.clone(), observed::page));
+    let (free, of_followers) = (Arc::clone(&places), Arc::clone(&options));
+    metrics.watch_pages(
+        move || MAX_CONNECTIONS.saturating_sub(free.available_permits()),
+        move || of_followers.followers(),
+    );
     tracing::info!(%address, "serving the web pages");
     loop {
         let accepted = async {

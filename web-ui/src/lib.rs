@@ -29,4 +29,4 @@ pub mod units;
 pub mod visit;
 
 pub use api::Backend;
-pub use server::{Options, Visitor, router};
+pub use server::{Options, Route, Visitor, router};

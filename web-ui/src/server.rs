@@ -55,6 +55,12 @@ impl Options {
             making: Semaphore::new(MAX_MAKING),
         }
     }
+
+    /// Pages that follow what happens now.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        MAX_FOLLOWERS.saturating_sub(self.followers.available_permits())
+    }
 }
 
 /// Who is at the other end of a connection. Every request must have it as an extension.
@@ -82,35 +88,42 @@ impl fmt::Debug for Visitor {
 
 /// All pages. Requests need a [`Visitor`] as an extension.
 pub fn router() -> Router {
-    let pages = Router::new()
-        .route("/", get(pages::overview::show))
-        .route("/mappings", get(pages::mappings::list))
-        .route("/mappings/{id}", get(pages::mappings::show))
-        .route("/mappings/{id}/pause", post(pages::mappings::pause))
-        .route("/mappings/{id}/resume", post(pages::mappings::resume))
-        .route("/mappings/{id}/release-deletes", post(pages::mappings::release))
-        .route("/containers", get(pages::containers::list))
-        .route("/failures", get(pages::failures::list))
-        .route("/failures/retry", post(pages::failures::retry))
-        .route("/object", get(pages::object::show))
-        .route("/config", get(pages::config::show))
-        .route(
+    let pages = [
+        ("/", get(pages::overview::show)),
+        ("/mappings", get(pages::mappings::list)),
+        ("/mappings/{id}", get(pages::mappings::show)),
+        ("/mappings/{id}/pause", post(pages::mappings::pause)),
+        ("/mappings/{id}/resume", post(pages::mappings::resume)),
+        ("/mappings/{id}/release-deletes", post(pages::mappings::release)),
+        ("/containers", get(pages::containers::list)),
+        ("/failures", get(pages::failures::list)),
+        ("/failures/retry", post(pages::failures::retry)),
+        ("/object", get(pages::object::show)),
+        ("/config", get(pages::config::show)),
+        (
             "/config/edit",
             get(pages::config::edit)
                 .post(pages::config::typed)
                 .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
                 // Before the document is read: strangers are not listened to for long.
                 .layer(middleware::from_fn(only_known)),
-        )
-        .route("/config/revisions/{revision}", get(pages::config::past))
-        .route("/config/revisions/{revision}/roll-back", post(pages::config::roll_back))
-        .route("/history", get(pages::history::show))
-        .route("/activity", get(pages::activity::list))
-        .route("/nodes", get(pages::nodes::list))
-        .route("/nodes/{id}", get(pages::nodes::show))
-        .route("/nodes/{id}/forget", post(pages::nodes::forget))
-        .route("/sign-in", get(pages::sign_in::show).post(pages::sign_in::sign_in))
-        .route("/sign-out", post(pages::sign_in::sign_out))
+        ),
+        ("/config/revisions/{revision}", get(pages::config::past)),
+        ("/config/revisions/{revision}/roll-back", post(pages::config::roll_back)),
+        ("/history", get(pages::history::show)),
+        ("/activity", get(pages::activity::list)),
+        ("/nodes", get(pages::nodes::list)),
+        ("/nodes/{id}", get(pages::nodes::show)),
+        ("/nodes/{id}/forget", post(pages::nodes::forget)),
+        ("/sign-in", get(pages::sign_in::show).post(pages::sign_in::sign_in)),
+        ("/sign-out", post(pages::sign_in::sign_out)),
+    ];
+    let pages = pages
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            let told = middleware::map_response(move |response| tell_route(path, response));
+            router.route(path, methods.route_layer(told))
+        })
         .fallback(pages::missing)
         .method_not_allowed_fallback(pages::missing)
         .layer(DefaultBodyLimit::max(FORM_BYTES))
@@ -123,6 +136,15 @@ pub fn router() -> Router {
             tower::ServiceBuilder::new().map_request(take_ending).service(pages),
         )
         .layer(middleware::from_fn(guard))
+}
+
+/// Which route of [`router`] answered, such as `/mappings/{id}`: an extension of answers of pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Route(pub &'static str);
+
+async fn tell_route(path: &'static str, mut response: Response) -> Response {
+    response.extensions_mut().insert(Route(path));
+    response
 }
 
 /// Lets only those pass who may see something.

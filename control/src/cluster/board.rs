@@ -21,6 +21,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tower_service::Service;
 
 use super::relay::{Leader, Relayed};
+use crate::store::Store;
 
 /// Clients are told to come again after this time when nobody leads.
 const RETRY: Duration = Duration::from_secs(1);
@@ -51,6 +52,8 @@ impl fmt::Debug for Role {
 pub struct Leading {
     /// All services.
     pub routes: Routes,
+    /// The state.
+    pub store: Store,
     /// Nothing is answered after its end.
     pub term: Term,
     /// Ends calls under way.

@@ -69,6 +69,7 @@ pub(super) async fn lead(
     tracing::info!(control = %control.id, revision, seconds, "leading");
     cluster.board.set(Role::Leading(Leading {
         routes,
+        store: control.store.clone(),
         term: term.clone(),
         ended: ended.clone(),
         calls: calls.clone(),

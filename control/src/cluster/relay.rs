@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use swift_s3_daemon::telemetry::propagation;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tower_service::Service;
+use tracing::Span;
 
 use super::board::{Limited, nobody};
 use crate::access::{Caller, Role};
@@ -148,6 +150,8 @@ impl Leader {
         *request.extensions_mut() = http::Extensions::new();
         let headers = request.headers_mut();
         headers.remove(http::header::AUTHORIZATION);
+        // The leader's part of the work is part of the same trace. A stream has no span here; what its client said goes on as it is.
+        propagation::pass_on(&Span::current(), headers);
         if Relayed::put(headers, &self.secret, &caller).is_none() {
             return nobody("the leader's secret cannot be sent").into_http();
         }

@@ -135,6 +135,10 @@ impl Registry {
             told.takeovers.retain(|takeover| !untold.contains(takeover));
         }
         for takeover in takeovers.into_iter().take(room) {
+            match takeover.is_returned {
+                false => state.takeovers.0 += 1,
+                true => state.takeovers.1 += 1,
+            }
             state.tell(NodeNews::ChangedHands { node_id: node_id.to_owned(), takeover });
         }
     }

@@ -109,6 +109,54 @@ impl Configs {
         let record = self.0.apply(new, checked).await.map_err(|error| store_status(&error))?;
         Ok(ApplyConfigResponse { revision: Some(record.into()), warnings, changes })
     }
+
+    async fn try_apply(&self, request: Request<ApplyConfigRequest>) -> Result<ApplyConfigResponse, Status> {
+        let author = caller(&request);
+        let ApplyConfigRequest { document, expected_revision, dry_run, comment } = request.into_inner();
+        check_comment(&comment)?;
+        let candidate = self.examine(document).await?.map_err(|problems| refusal(&problems))?;
+        let current = candidate.current.0;
+        if current != expected_revision {
+            return Err(store_status(&StoreError::Conflict { current, expected: expected_revision }));
+        }
+        if dry_run {
+            let changes = documents::changes(
+                (current > 0).then_some(candidate.current.1.as_str()),
+                &candidate.document,
+            );
+            let revision = self.revision_in_force().await?;
+            let warnings = candidate.checked.warnings;
+            return Ok(ApplyConfigResponse { revision, warnings, changes });
+        }
+        self.put_in_force(candidate, expected_revision, author, comment, 0).await
+    }
+
+    async fn try_roll_back(
+        &self,
+        request: Request<RollbackConfigRequest>,
+    ) -> Result<ApplyConfigResponse, Status> {
+        let author = caller(&request);
+        let RollbackConfigRequest { revision, expected_revision, comment } = request.into_inner();
+        check_comment(&comment)?;
+        if revision <= 0 {
+            return Err(Status::invalid_argument(
+                "revision: expected the number of an older revision, at least 1",
+            ));
+        }
+        let (_, document) = self.revision(revision).await?;
+        // Complete with its own secrets: nothing is restored from another revision.
+        let checked = documents::check(&document).map_err(|problems| refusal(&problems))?;
+        let current = self.0.push.current();
+        let current = (current.revision, current.text().to_owned());
+        if current.0 != expected_revision {
+            return Err(store_status(&StoreError::Conflict {
+                current: current.0,
+                expected: expected_revision,
+            }));
+        }
+        let candidate = Candidate { document, checked, current };
+        self.put_in_force(candidate, expected_revision, author, comment, revision).await
+    }
 }
 
 #[tonic::async_trait]
@@ -144,24 +192,10 @@ impl ConfigService for Configs {
         &self,
         request: Request<ApplyConfigRequest>,
     ) -> Result<Response<ApplyConfigResponse>, Status> {
-        let author = caller(&request);
-        let ApplyConfigRequest { document, expected_revision, dry_run, comment } = request.into_inner();
-        check_comment(&comment)?;
-        let candidate = self.examine(document).await?.map_err(|problems| refusal(&problems))?;
-        let current = candidate.current.0;
-        if current != expected_revision {
-            return Err(store_status(&StoreError::Conflict { current, expected: expected_revision }));
-        }
-        if dry_run {
-            let changes = documents::changes(
-                (current > 0).then_some(candidate.current.1.as_str()),
-                &candidate.document,
-            );
-            let revision = self.revision_in_force().await?;
-            let warnings = candidate.checked.warnings;
-            return Ok(Response::new(ApplyConfigResponse { revision, warnings, changes }));
-        }
-        self.put_in_force(candidate, expected_revision, author, comment, 0).await.map(Response::new)
+        let is_dry_run = request.get_ref().dry_run;
+        let applied = self.try_apply(request).await;
+        self.0.settings.metrics.applied(&applied, is_dry_run);
+        applied.map(Response::new)
     }
 
     async fn list_revisions(
@@ -202,27 +236,9 @@ impl ConfigService for Configs {
         &self,
         request: Request<RollbackConfigRequest>,
     ) -> Result<Response<ApplyConfigResponse>, Status> {
-        let author = caller(&request);
-        let RollbackConfigRequest { revision, expected_revision, comment } = request.into_inner();
-        check_comment(&comment)?;
-        if revision <= 0 {
-            return Err(Status::invalid_argument(
-                "revision: expected the number of an older revision, at least 1",
-            ));
-        }
-        let (_, document) = self.revision(revision).await?;
-        // Complete with its own secrets: nothing is restored from another revision.
-        let checked = documents::check(&document).map_err(|problems| refusal(&problems))?;
-        let current = self.0.push.current();
-        let current = (current.revision, current.text().to_owned());
-        if current.0 != expected_revision {
-            return Err(store_status(&StoreError::Conflict {
-                current: current.0,
-                expected: expected_revision,
-            }));
-        }
-        let candidate = Candidate { document, checked, current };
-        self.put_in_force(candidate, expected_revision, author, comment, revision).await.map(Response::new)
+        let applied = self.try_roll_back(request).await;
+        self.0.settings.metrics.applied(&applied, false);
+        applied.map(Response::new)
     }
 }
 

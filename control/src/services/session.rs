@@ -16,6 +16,7 @@ use swift_s3_proto::v1::{
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 
 use crate::activity;
 use crate::control::{Control, shown};
@@ -276,6 +277,7 @@ impl Session<'_> {
             tracing::debug!(%node_id, "an answer to a configuration that was not sent lately");
             return;
         };
+        self.control.settings.metrics.answered(answer.outcome, answer.took);
         let (revision, seconds) = (answer.revision, answer.took.as_secs_f64());
         match answer.outcome {
             ConfigOutcome::Rejected | ConfigOutcome::PartlyApplied => {
@@ -300,7 +302,9 @@ impl Session<'_> {
     fn save(&self, report: ProgressReport) -> impl Future<Output = ControlMessage> + use<> {
         let (control, node_id, id) = (Arc::clone(self.control), self.node_id.to_owned(), self.id);
         let instance_id = self.instance_id.to_owned();
-        async move {
+        // The session may last for months; each report is a trace of its own.
+        let span = tracing::info_span!("report", swift_s3_control.feeds = report.feeds.len());
+        let saving = async move {
             let ProgressReport { sequence, feeds, usage, usage_number } = report;
             let usage = UsageNews { instance_id, number: usage_number, reports: in_force(&control, usage) };
             let known = feeds.iter().filter_map(|feed| known_feed(&node_id, feed)).collect();
@@ -325,7 +329,8 @@ impl Session<'_> {
                 }
             };
             acknowledge(sequence, failure)
-        }
+        };
+        saving.instrument(span)
     }
 
     /// Writes what the node is told. The configuration is always the latest, however long the node did not read.
@@ -373,6 +378,7 @@ impl Session<'_> {
                 changed.ok()?;
                 let current = Arc::clone(&snapshots.borrow_and_update());
                 let nonce = format!("{:032x}", rand::random::<u128>());
+                self.control.settings.metrics.pushed();
                 self.control.registry.pushed(self.node_id, self.id, &nonce, current.revision, current.generation);
                 tracing::debug!(
                     node_id = %self.node_id, revision = current.revision, generation = current.generation,

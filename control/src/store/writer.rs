@@ -1,7 +1,8 @@
 //! The one thread that writes. It takes every job that waits, writes them in one transaction, and answers each only after
 //! the commit: a hundred nodes cost one sync of the disk together, not a hundred.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use swift_s3_proto::v1::FeedProgress;
@@ -12,6 +13,7 @@ use super::activity::Line;
 use super::mirror::Mirror;
 use super::records::{NewRevision, NodeRecord, Prune, Pruned, RevisionRecord, SwitchChange, Switched};
 use super::usage::UsageNews;
+use crate::metrics::Metrics;
 use crate::time;
 
 mod activity;
@@ -84,16 +86,18 @@ pub(super) fn spawn(
     mirror: Option<Mirror>,
     jobs: mpsc::Receiver<Job>,
     trouble: Arc<Mutex<Option<String>>>,
+    metrics: Arc<OnceLock<Metrics>>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new()
         .name("store-writer".to_owned())
-        .spawn(move || Writer { connection, mirror, trouble }.run(jobs))
+        .spawn(move || Writer { connection, mirror, trouble, metrics }.run(jobs))
 }
 
 struct Writer {
     connection: Connection,
     mirror: Option<Mirror>,
     trouble: Arc<Mutex<Option<String>>>,
+    metrics: Arc<OnceLock<Metrics>>,
 }
 
 impl Writer {
@@ -134,7 +138,12 @@ impl Writer {
             return;
         }
         let mut done = Vec::with_capacity(batch.len());
+        let began = Instant::now();
         let committed = transact(&mut self.connection, self.mirror.as_mut(), batch, &mut done);
+        if let Some(metrics) = self.metrics.get() {
+            let store = if self.mirror.is_some() { "etcd" } else { "sqlite" };
+            metrics.committed(store, committed.as_ref().copied(), began.elapsed());
+        }
         self.remember_trouble(committed.as_ref().err());
         for job in done {
             job.answer(committed.as_ref().copied());

@@ -8,6 +8,7 @@ mod failover;
 mod gate;
 mod history;
 mod mirror;
+mod observing;
 mod processes;
 mod relaying;
 #[path = "../server/support.rs"]

@@ -10,6 +10,7 @@ mod cursors;
 mod database;
 mod history;
 mod house;
+mod metrics;
 mod nodes;
 mod process;
 mod progress;

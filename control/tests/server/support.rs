@@ -102,7 +102,7 @@ impl Server {
         let control = Control::start_with(store, settings, history).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let doors = Doors::default();
+        let doors = Doors { metrics: control.settings.metrics.clone(), ..Doors::default() };
         let serving = server::serve(Arc::clone(&control), listener, doors.clone());
         let task = tokio::spawn(async move {
             serving.await.unwrap();
