@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install install-filter demo test lint bench fuzz screenshots
+.PHONY: help setup build install install-filter package demo test lint bench fuzz screenshots
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,11 @@ build: ## Build the release binaries
 install: build ## Install the release binaries under PREFIX (default /usr/local)
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 0755 $(addprefix "$(CARGO_TARGET_DIR)"/release/,$(BINARIES)) "$(DESTDIR)$(PREFIX)/bin/"
+
+package: setup ## Build the Debian packages, in debian/ of the folder of build products
+	cargo build --release -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-packaging --bins
+	packaging/build.sh release "$(CARGO_TARGET_DIR)/debian" --strip
+	@ls -l "$(CARGO_TARGET_DIR)"/debian/*.deb
 
 FILTER_DIR ?= $(PREFIX)/lib/python$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')/dist-packages
 

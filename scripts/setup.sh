@@ -31,6 +31,8 @@ PACKAGES=(
   chromium fonts-dejavu-core
   # the identity service of the tests; without the package "keystone", which brings a service and its database
   python3-keystone python3-keystonemiddleware
+  # the Debian packages, and the clean Debian that they are tried on
+  dpkg-dev mmdebstrap python3-yaml
 )
 
 only_check=false
@@ -135,6 +137,33 @@ rules_checker() {
   rm -rf "$folder"
 }
 
+# What makes the Debian packages; another version may not know what packaging/build.sh asks for.
+CARGO_DEB="3.8.0"
+cargo_deb() {
+  [ "$("$TOOLS/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $CARGO_DEB" ] || return 0
+  if $only_check; then fail "missing in $TOOLS: cargo-deb $CARGO_DEB"; fi
+  say "building cargo-deb in $TOOLS, one to three minutes"
+  CARGO_TARGET_DIR="$TOOLS/build" cargo install --quiet --locked --force --root "$TOOLS" "cargo-deb@$CARGO_DEB"
+  rm -rf "$TOOLS/build"
+}
+
+# A Debian 12 with systemd and nothing of ours, as a file: the test of the packages unpacks and starts it.
+ROOT_PACKAGES="systemd,adduser,ca-certificates,procps,python3,python3-pastedeploy,python3-pkg-resources"
+clean_root() {
+  local tarball="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/packages-root.tar"
+  [ -f "$tarball" ] && [ "$(cat "$tarball.made-of" 2>/dev/null)" = "$ROOT_PACKAGES" ] && return 0
+  if $only_check; then fail "missing: $tarball"; fi
+  say "fetching a clean Debian for $tarball, about a minute"
+  # Documents of Debian's own packages take space; ours are to be installed, so the rule must not stay in there.
+  # shellcheck disable=SC2016 # $1 is mmdebstrap's
+  mmdebstrap --quiet --format=tar --variant=minbase --include="$ROOT_PACKAGES" \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook='rm "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"' \
+    bookworm "$tarball.new"
+  mv "$tarball.new" "$tarball"
+  printf '%s\n' "$ROOT_PACKAGES" >"$tarball.made-of"
+}
+
 rust_toolchain() {
   local remedy="install Rust $RUST_NEEDED or newer from https://rustup.rs"
   command -v cargo >/dev/null || fail "cargo is missing: $remedy"
@@ -149,5 +178,7 @@ debian_packages
 python_environment
 node_packages
 rules_checker
+cargo_deb
+clean_root
 "$PYTHON" -c 'import swift.proxy.server, pyeclib.ec_iface' || fail "Swift is installed but $PYTHON cannot load it"
 say "ready"

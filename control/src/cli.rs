@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use swift_s3_daemon::logging::LogSettings;
+use swift_s3_daemon::service_manager;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::telemetry::{Process, Telemetry};
 use swift_s3_etcd::{Etcd, EtcdSettings};
@@ -379,6 +380,7 @@ async fn until_stopped<E: Into<Failure>>(
     ready: &Ready,
 ) -> Result<(), Failure> {
     tokio::pin!(serving);
+    service_manager::ready();
     loop {
         tokio::select! {
             ended = &mut serving => return ended.map_err(failed)?.map_err(Into::into),
@@ -392,6 +394,7 @@ async fn until_stopped<E: Into<Failure>>(
         }
     }
     ready.process.not_ready("stopping");
+    service_manager::stopping();
     stopping.cancel();
     match tokio::time::timeout(STOP_TIMEOUT, serving).await {
         Ok(ended) => {

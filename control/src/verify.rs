@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use swift_s3_store::verify::{self, Step};
 
-pub use arguments::{AuthType, Protocol, VerifyArguments};
+pub use arguments::{AuthType, Program, Protocol, VerifyArguments};
 
 use crate::ctl::text::harmless;
 

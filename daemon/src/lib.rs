@@ -8,6 +8,7 @@ pub mod logging;
 pub mod metrics;
 pub mod process_load;
 pub mod readiness;
+pub mod service_manager;
 pub mod signals;
 pub mod statsd;
 pub mod telemetry;

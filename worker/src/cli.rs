@@ -12,6 +12,7 @@ use clap::Parser;
 use swift_s3_daemon::admin::{self, Admin};
 use swift_s3_daemon::logging::{Level, LogSettings};
 use swift_s3_daemon::readiness::Readiness;
+use swift_s3_daemon::service_manager;
 use swift_s3_daemon::signals::Signals;
 use swift_s3_daemon::statsd::Counters;
 use swift_s3_daemon::telemetry::{Process, Telemetry, TelemetryArguments};
@@ -192,6 +193,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
     if control.is_none() && config.mappings.is_empty() {
         tracing::warn!("the configuration has no containers; nothing to do");
+        service_manager::ready();
         return ExitCode::SUCCESS;
     }
     let metrics = Metrics::new(telemetry.metrics());
@@ -400,6 +402,7 @@ async fn alone(
         version = env!("CARGO_PKG_VERSION"), config = %file(arguments), mappings = config.mappings.len(),
         devices = %config.devices.display(), once = arguments.once, "started"
     );
+    service_manager::ready();
     let work = parts(
         ground,
         Arc::clone(&config),

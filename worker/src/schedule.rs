@@ -15,6 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use swift_s3_daemon::readiness::Readiness;
+use swift_s3_daemon::service_manager;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::statsd::Counters;
 use swift_s3_policy::{ContainerSelector, Mapping, Rates, SyncConfig};
@@ -320,6 +321,7 @@ impl Scheduler {
 
     async fn shut_down(mut self, mut signals: Signals) {
         self.readiness.not_ready("stopping");
+        service_manager::stopping();
         tracing::info!(
             passes = self.passes.len(),
             "stopping: transfers in flight get a few seconds to finish"

@@ -3,16 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use swift_s3_control::verify::{self, VerifyArguments};
-
-/// Proves that a remote can be used: writes, reads and removes a test object
-#[derive(Parser)]
-#[command(name = "swift-s3-verify", version)]
-struct Arguments {
-    #[command(flatten)]
-    verify: VerifyArguments,
-}
+use swift_s3_control::verify::{self, Program};
 
 fn main() -> ExitCode {
-    verify::run(&Arguments::parse().verify)
+    verify::run(&Program::parse().verify)
 }

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, Parser, ValueEnum, ValueHint};
 use swift_s3_policy::SwiftAuth;
 use swift_s3_store::verify::{Layout, Plan, Scope};
 
@@ -11,6 +11,15 @@ use swift_s3_store::verify::{Layout, Plan, Scope};
 const ALL: &str = "/*";
 /// No password is longer; a wrong path may be.
 const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
+
+/// Proves that a remote can be used: writes, reads and removes a test object
+#[derive(Parser)]
+#[command(name = "swift-s3-verify", version)]
+pub struct Program {
+    /// How to reach the remote, and what to prove
+    #[command(flatten)]
+    pub verify: VerifyArguments,
+}
 
 /// The arguments of `verify`.
 #[derive(Args, Clone)]

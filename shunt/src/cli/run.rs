@@ -11,6 +11,7 @@ use http::uri::Scheme;
 use swift_s3_daemon::admin::{self, Admin};
 use swift_s3_daemon::control_client::ControlSettings;
 use swift_s3_daemon::logging::LogSettings;
+use swift_s3_daemon::service_manager;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::telemetry::{Process, Telemetry};
 use swift_s3_policy::{ConfigProblem, Secret, SecretSource};
@@ -106,7 +107,11 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;
     }
-    // Without a policy everything archived would look gone.
+    // Without a policy everything archived would look gone. A control plane that is away must not hold up the start of this machine,
+    // so the service manager is told before there is one.
+    if !arguments.control.is_empty() {
+        service_manager::ready();
+    }
     tokio::select! {
         () = readiness.has_policy() => {}
         () = signals.stop_requested() => {
@@ -118,6 +123,7 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
         eprintln!("swift-s3-shunt: {error}");
         return ExitCode::FAILURE;
     }
+    service_manager::ready();
     loop {
         match signals.next().await {
             Request::Reload if arguments.control.is_empty() => drop(reload.try_send(())),
@@ -129,6 +135,7 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
     }
     tracing::info!(drain_seconds = arguments.drain, "stopping");
     readiness.stopping();
+    service_manager::stopping();
     stop.cancel();
     tasks.close();
     let ended = async {

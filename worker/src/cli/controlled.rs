@@ -50,6 +50,8 @@ pub(super) async fn serve(
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), control = ?settings.urls, node = settings.node_id,
         once = arguments.once, "started");
+    // Not only after contact: a control plane that is away must not hold up the start of this machine.
+    service_manager::ready();
     let (snapshots, mut snapshot) = watch::channel(None);
     let (from_control, commands) = mpsc::channel(QUEUE);
     let (connected, contacts) = watch::channel(0);
