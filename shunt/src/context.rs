@@ -24,6 +24,8 @@ pub struct Context {
     pub listings: Listings,
     /// Whether clients' traces are gone on with.
     pub trace_context: TraceContext,
+    /// Somebody receives traces.
+    pub sends_traces: bool,
 }
 
 #[cfg(test)]
@@ -37,6 +39,7 @@ impl Context {
             reads: Reads::default(),
             listings: Listings::new(std::time::Duration::from_secs(1)),
             trace_context: TraceContext::Follow,
+            sends_traces: false,
         }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The id of the mapping that concerns it.
     pub(crate) mapping: Option<&'a str>,
+    /// Swift alone answers it.
+    pub(crate) is_passed: bool,
 }
 
 /// Whether clients' traces are gone on with.
@@ -93,7 +95,9 @@ impl Exchange {
     pub(crate) fn begin(context: &Arc<Context>, asked: Asked<'_>) -> Self {
         let method = method_name(asked.method);
         context.metrics.request_began(asked.door);
-        let span = server_span(&asked, method);
+        // Most requests only pass. Where nobody receives traces they keep the context that they came with, and are not slowed down.
+        let is_traced = context.sends_traces || !asked.is_passed;
+        let span = if is_traced { server_span(&asked, method) } else { Span::none() };
         if !span.is_disabled() {
             match context.trace_context {
                 TraceContext::Follow => propagation::continue_trace(&span, asked.headers),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
+use swift_s3_daemon::telemetry::Sampling;
 use swift_s3_policy::{
     ConfigProblem, ContainerSelector, Merge, MergeFailure, RefusedMapping, SyncConfig, parse_for_node,
 };
@@ -76,14 +77,16 @@ fn unserved(raw: &Value, refused: &RefusedMapping) -> Option<Unserved> {
 pub struct Policies {
     table: ArcSwap<Table>,
     remotes: Remotes,
+    /// What mappings say about their traces is said to it.
+    sampling: Option<Sampling>,
     state: State,
 }
 
 impl Policies {
-    /// Nothing is merged yet; `remotes` are those that mappings will name.
+    /// Nothing is merged yet; `remotes` are those that mappings will name, and `sampling` is told which part of their traces they want.
     #[must_use]
-    pub fn new(remotes: Remotes) -> Self {
-        Self { remotes, ..Self::default() }
+    pub fn new(remotes: Remotes, sampling: Sampling) -> Self {
+        Self { remotes, sampling: Some(sampling), ..Self::default() }
     }
 
     /// What is in force now.
@@ -128,6 +131,12 @@ impl Policies {
         let (table, problems) = Table::build(&parsed.config, &parsed.unserved, &self.remotes, &before).await;
         for problem in &problems {
             tracing::error!("{problem}");
+        }
+        if let Some(sampling) = &self.sampling {
+            let mappings = parsed.config.mappings.iter();
+            sampling.set(
+                mappings.filter_map(|mapping| Some((mapping.id(), mapping.trace_sample_ratio?))).collect(),
+            );
         }
         tracing::info!(merged = table.len(), "policy in force");
         self.table.store(Arc::new(table));

@@ -90,6 +90,7 @@ impl Proxy {
             path: request.uri().path(),
             headers: request.headers(),
             mapping: way.as_ref().and_then(Way::mapping),
+            is_passed: matches!(way, Some(Way::Pass)),
         };
         let exchange = Exchange::begin(&self.context, asked);
         let answering = async {

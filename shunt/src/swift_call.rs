@@ -46,7 +46,7 @@ pub(crate) struct SwiftCall {
 }
 
 impl SwiftCall {
-    /// A request with this method, path and headers is about to go out. The headers get the trace context.
+    /// A request with this method, path and headers is about to go out. If it is part of a trace, the headers say so.
     pub(crate) fn begin(
         metrics: &Metrics,
         way: Way,
@@ -54,18 +54,10 @@ impl SwiftCall {
         headers: &mut HeaderMap,
     ) -> Self {
         let method = method_name(method);
-        let span = tracing::info_span!(
-            "swift",
-            otel.kind = "client",
-            otel.name = method,
-            otel.status_code = Empty,
-            http.request.method = method,
-            url.path = path,
-            http.response.status_code = Empty,
-            "error.type" = Empty,
-            swift.trans_id = Empty,
-        );
-        propagation::pass_on(&span, headers);
+        let span = if Span::current().is_none() { Span::none() } else { client_span(method, path) };
+        if !span.is_disabled() {
+            propagation::pass_on(&span, headers);
+        }
         Self { metrics: metrics.clone(), span, way, method, began: Instant::now(), is_over: false }
     }
 
@@ -117,4 +109,18 @@ impl Drop for SwiftCall {
             self.ended_without(GIVEN_UP);
         }
     }
+}
+
+fn client_span(method: &'static str, path: &str) -> Span {
+    tracing::info_span!(
+        "swift",
+        otel.kind = "client",
+        otel.name = method,
+        otel.status_code = Empty,
+        http.request.method = method,
+        url.path = path,
+        http.response.status_code = Empty,
+        "error.type" = Empty,
+        swift.trans_id = Empty,
+    )
 }

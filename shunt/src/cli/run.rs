@@ -79,7 +79,8 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let policies = Arc::new(Policies::new(metrics::remotes(telemetry.metrics())));
+    let policies =
+        Arc::new(Policies::new(metrics::remotes(telemetry.metrics()), telemetry.sampling().clone()));
     let readiness = Arc::new(Readiness::default());
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -100,6 +101,7 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
         reads: Reads::default(),
         listings: Listings::new(Duration::from_secs(arguments.listing_timeout)),
         trace_context: arguments.trace_context,
+        sends_traces: arguments.telemetry.otlp_endpoint.is_some(),
     });
     metrics::observe(telemetry.metrics(), &context);
     let mut opened = String::new();

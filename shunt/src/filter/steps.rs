@@ -76,6 +76,7 @@ impl Filter {
                 Found::Merged(route) => Some(&*route.id),
                 Found::Nothing | Found::Broken(..) => None,
             },
+            is_passed: false,
         };
         let exchange = Exchange::begin(&self.context, asked);
         exchange.in_transaction(request.headers());
