@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install install-filter package demo test lint bench fuzz screenshots
+.PHONY: help setup build install install-filter package demo test lint bench fuzz screenshots docs
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,3 +63,6 @@ screenshots: setup ## Make the pictures of the README anew, from the running pro
 	install -d docs/images
 	install -m 0644 "$(CARGO_TARGET_DIR)/screenshots/readme-overview.png" docs/images/overview.png
 	install -m 0644 "$(CARGO_TARGET_DIR)/screenshots/readme-object.png" docs/images/object.png
+
+docs: ## Make the reference of the handbook and the dashboard anew, from the code
+	cargo run --quiet -p swift-s3-packaging --bin swift-s3-generate -- reference .

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use swift_s3_packaging::{completions, man};
+use swift_s3_packaging::{completions, man, reference};
 
-/// Writes what is made from the code: man pages and completions
+/// Writes what is made from the code: man pages, completions, the reference of the handbook
 #[derive(Debug, Parser)]
 #[command(name = "swift-s3-generate", version)]
 struct Arguments {
@@ -22,6 +22,12 @@ enum Command {
     Man {
         /// Created if needed; files of the same names are replaced
         folder: PathBuf,
+    },
+    /// The reference in the handbook, and the dashboard: what is kept in the repository
+    Reference {
+        /// The root of the repository
+        #[arg(default_value = ".")]
+        root: PathBuf,
     },
     /// The completions of every program for bash, zsh and fish, in a folder for each
     Completions {
@@ -43,6 +49,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> io::Result<()> {
     match command {
         Command::Man { folder } => man::write(folder),
+        Command::Reference { root } => reference::write(root),
         Command::Completions { folder } => completions::write(folder),
     }
 }
