@@ -14,18 +14,19 @@ const REST: u32 = 20;
 /// Adds up until [`Control::stopping`] fires; then nothing is told of nodes and mappings any more.
 pub(crate) async fn keep(control: Arc<Control>) {
     let mut applied = Applied::default();
+    let mut pause = control.settings.figures;
     loop {
+        tokio::select! {
+            () = control.stopping.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
         let began = Instant::now();
         match add_up(&control, &mut applied).await {
             Ok(figures) => control.settings.metrics.publish(Some(figures)),
             // The age of the figures tells it; why it is so, the store says itself.
             Err(error) => tracing::debug!(%error, "could not add up figures"),
         }
-        let pause = began.elapsed().saturating_mul(REST).max(control.settings.figures);
-        tokio::select! {
-            () = control.stopping.cancelled() => break,
-            () = tokio::time::sleep(pause) => {}
-        }
+        pause = began.elapsed().saturating_mul(REST).max(control.settings.figures);
     }
     control.settings.metrics.publish(None);
 }

@@ -64,6 +64,8 @@ pub(crate) fn settings() -> Settings {
         worker_absence: Duration::from_millis(50),
         slow_node: Duration::from_secs(1),
         explain: Duration::from_secs(1),
+        // A status that was just added up is used again; tests ask what is so now.
+        figures: Duration::from_secs(3_600),
         ..Settings::default()
     }
 }
