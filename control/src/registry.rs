@@ -1,13 +1,13 @@
 //! Which nodes there are, which are connected, and how they answered. Knows no streams: a session hands in what its node
 //! said, and takes out what the node is to be told.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use swift_s3_proto::v1::{
-    ConfigAnswer, ConfigOutcome, ControlMessage, Coordination, ExplainAnswer, ExplainCommand, Heartbeat,
-    Hello, MappingHealth, NodeLoad, NodeState, ObjectFindings, Problem, RetryCommand, Role, control_message,
+    ConfigAnswer, ConfigOutcome, ControlMessage, Coordination, Heartbeat, Hello, MappingHealth, NodeLoad,
+    RetryCommand, Role, control_message,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -16,9 +16,15 @@ use crate::feeds::cut;
 use crate::store::NodeRecord;
 use crate::time;
 
+mod greeting;
 mod news;
+mod questions;
+mod view;
 
 pub use news::{Arrival, NodeNews};
+use questions::Asker;
+pub use questions::Question;
+pub use view::{Answer, NodeView, state};
 
 /// Messages that wait for one node; the configuration is not among them.
 const OUTBOUND_QUEUE: usize = 64;
@@ -26,8 +32,6 @@ const OUTBOUND_QUEUE: usize = 64;
 const REMEMBERED_PUSHES: usize = 16;
 /// Problems kept of one answer.
 const MAX_PROBLEMS: usize = 1_000;
-/// The capability of nodes that answer questions about objects.
-const CAN_EXPLAIN: &str = "explain";
 /// Takeovers kept of one worker.
 const MAX_TAKEOVERS: usize = 1_000;
 /// Mappings kept of one heartbeat.
@@ -64,14 +68,6 @@ pub struct Tally {
     pub takeovers: (u64, u64),
     /// Streams that were ended because the node did not read.
     pub slow_nodes_ended: u64,
-}
-
-/// Who waits for answers to a question.
-#[derive(Debug)]
-struct Asker {
-    answers: mpsc::Sender<(String, Vec<ObjectFindings>)>,
-    /// Nodes that were asked and have not answered.
-    waiting: HashSet<String>,
 }
 
 /// One node.
@@ -115,21 +111,6 @@ struct Push {
     sent_at: Instant,
 }
 
-/// What a node made of a configuration.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The revision.
-    pub revision: i64,
-    /// The generation.
-    pub generation: u64,
-    /// How it went.
-    pub outcome: ConfigOutcome,
-    /// Why not all of it is in force.
-    pub problems: Arc<[Problem]>,
-    /// From the push to the answer.
-    pub took: Duration,
-}
-
 /// A registered session.
 #[derive(Debug)]
 pub struct Connected {
@@ -141,57 +122,6 @@ pub struct Connected {
     pub queue: mpsc::Sender<ControlMessage>,
     /// Fires when the session must end.
     pub end: oneshot::Receiver<Status>,
-}
-
-/// A node as others see it.
-#[derive(Clone, Debug)]
-pub struct NodeView {
-    /// What is remembered of it.
-    pub record: NodeRecord,
-    /// True if it is connected and gave a sign of life lately.
-    pub is_live: bool,
-    /// Set while it is connected.
-    pub connected_at_ms: Option<i64>,
-    /// Its latest answer.
-    pub answer: Option<Answer>,
-    /// Mappings that are paused or in trouble there; of a live node.
-    pub health: Arc<[MappingHealth]>,
-    /// Its clock minus ours.
-    pub clock_skew_seconds: Option<f64>,
-    /// How it shares the work with others; of a live worker.
-    pub coordination: Option<Coordination>,
-    /// What it takes of its machine; of a live node.
-    pub load: Option<NodeLoad>,
-    /// Why its latest report was refused, if it was; of a live node.
-    pub refused_report: Option<String>,
-}
-
-impl NodeView {
-    /// How it stands to the revision in force.
-    #[must_use]
-    pub fn state(&self, revision: i64) -> NodeState {
-        state(self.is_live, self.answer.as_ref().map(|answer| (answer.revision, answer.outcome)), revision)
-    }
-
-    /// True for a worker.
-    #[must_use]
-    pub fn is_worker(&self) -> bool {
-        self.record.role == i32::from(Role::Worker)
-    }
-}
-
-/// How a node stands to the revision in force.
-#[must_use]
-pub fn state(is_live: bool, answer: Option<(i64, ConfigOutcome)>, revision: i64) -> NodeState {
-    match answer {
-        _ if !is_live => NodeState::NotSeen,
-        _ if revision == 0 => NodeState::Synced,
-        Some((answered, ConfigOutcome::Applied)) if answered == revision => NodeState::Synced,
-        Some((answered, ConfigOutcome::PartlyApplied | ConfigOutcome::Rejected)) if answered == revision => {
-            NodeState::Rejected
-        }
-        _ => NodeState::Stale,
-    }
 }
 
 impl Registry {
@@ -212,7 +142,7 @@ impl Registry {
     /// # Errors
     /// When the greeting is not right, or another process is connected under this id.
     pub fn connect(&self, hello: Hello) -> Result<Connected, Status> {
-        check(&hello)?;
+        greeting::check(&hello)?;
         let mut state = self.lock();
         if let Some(node) = state.nodes.get_mut(&hello.node_id)
             && let Some(session) = node.session.take()
@@ -389,50 +319,6 @@ impl Registry {
         .flatten()
     }
 
-    /// Hands a node's answer to who asked.
-    pub fn explained(&self, node_id: &str, answer: ExplainAnswer) {
-        let asker = self.lock().questions.get_mut(&answer.id).and_then(|asker| {
-            // One answer of each node that was asked.
-            asker.waiting.remove(node_id).then(|| asker.answers.clone())
-        });
-        if let Some(asker) = asker {
-            let mut findings = answer.findings;
-            for finding in &mut findings {
-                node_id.clone_into(&mut finding.node_id);
-            }
-            drop(asker.try_send((node_id.to_owned(), findings)));
-        }
-    }
-
-    /// Asks live workers that can tell about an object: those named, or all if none is.
-    #[must_use]
-    pub fn ask(&self, account: &str, container: &str, object: &str, node_ids: &[String]) -> Question<'_> {
-        let mut state = self.lock();
-        state.next_question += 1;
-        let id = state.next_question;
-        let command = ExplainCommand {
-            id,
-            account: account.to_owned(),
-            container: container.to_owned(),
-            object: object.to_owned(),
-        };
-        let mut asked = Vec::new();
-        for (node_id, node) in &state.nodes {
-            let is_meant = node_ids.is_empty() || node_ids.contains(node_id);
-            if is_meant
-                && node.record.role == i32::from(Role::Worker)
-                && node.record.capabilities.iter().any(|word| word == CAN_EXPLAIN)
-                && node.is_live(self.silence)
-                && node.tell(control_message::Message::Explain(command.clone()))
-            {
-                asked.push(node_id.clone());
-            }
-        }
-        let (sender, answers) = mpsc::channel(asked.len().max(1));
-        state.questions.insert(id, Asker { answers: sender, waiting: asked.iter().cloned().collect() });
-        Question { registry: self, id, asked, answers }
-    }
-
     /// Tells one live node something. False: it is not there, or does not read.
     pub fn tell(&self, node_id: &str, message: control_message::Message) -> bool {
         let state = self.lock();
@@ -516,23 +402,6 @@ impl Registry {
     }
 }
 
-/// A question that nodes are being asked. Answers are taken until it is dropped.
-#[derive(Debug)]
-pub struct Question<'a> {
-    registry: &'a Registry,
-    id: u64,
-    /// Who was asked.
-    pub asked: Vec<String>,
-    /// What they answer.
-    pub answers: mpsc::Receiver<(String, Vec<ObjectFindings>)>,
-}
-
-impl Drop for Question<'_> {
-    fn drop(&mut self) {
-        self.registry.lock().questions.remove(&self.id);
-    }
-}
-
 impl Node {
     fn new(record: NodeRecord) -> Self {
         Self {
@@ -594,43 +463,6 @@ impl Node {
 fn plain_numbers(load: NodeLoad) -> NodeLoad {
     let plain = |number: f64| if number.is_finite() { number.max(0.0) } else { 0.0 };
     NodeLoad { cpu_seconds: plain(load.cpu_seconds), uptime_seconds: plain(load.uptime_seconds), ..load }
-}
-
-/// The longest id and similar words of a greeting.
-const MAX_WORD_BYTES: usize = 255;
-/// The longest list in a greeting.
-const MAX_LIST: usize = 256;
-
-fn check(hello: &Hello) -> Result<(), Status> {
-    let is_word = |word: &str| word.len() <= MAX_WORD_BYTES && !word.chars().any(char::is_control);
-    for (what, word) in [("node_id", &hello.node_id), ("instance_id", &hello.instance_id)] {
-        if word.is_empty() || !is_word(word) {
-            return Err(Status::invalid_argument(format!(
-                "hello.{what} is empty, longer than {MAX_WORD_BYTES} bytes, or has control characters"
-            )));
-        }
-    }
-    let lists = [&hello.addresses, &hello.capabilities];
-    let words = [&hello.version, &hello.host].into_iter().chain(lists.into_iter().flatten());
-    if lists.iter().any(|list| list.len() > MAX_LIST) || !words.into_iter().all(|word| is_word(word)) {
-        return Err(Status::invalid_argument(format!(
-            "hello: a word is longer than {MAX_WORD_BYTES} bytes or has control characters, or a list is longer than {MAX_LIST}"
-        )));
-    }
-    if !matches!(hello.role(), Role::Worker | Role::Shunt) {
-        return Err(Status::invalid_argument(format!(
-            "hello.role is {}; expected ROLE_WORKER or ROLE_SHUNT",
-            hello.role
-        )));
-    }
-    match hello.version.split('.').next() {
-        Some("0" | "1") => Ok(()),
-        _ => Err(Status::failed_precondition(format!(
-            "this control plane ({}) works with nodes of versions 0.x and 1.x, not {:?}; upgrade the older of both",
-            env!("CARGO_PKG_VERSION"),
-            hello.version
-        ))),
-    }
 }
 
 #[cfg(test)]

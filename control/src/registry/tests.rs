@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use swift_s3_proto::v1::{ExplainAnswer, NodeState, ObjectFindings};
 use tonic::Code;
 
 use super::*;
