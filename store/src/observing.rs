@@ -5,15 +5,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
 use crate::error::ErrorKind;
 use crate::metering::Operation;
+use crate::s3::guarded_body::Watch;
 
 /// Is told of requests. Called while requests are made, so it must not wait.
 pub trait RequestObserver: Send + Sync {
@@ -34,7 +36,8 @@ pub struct EndedRequest {
     pub provider: &'static str,
     /// The class of operation: `head`, `get`, `put`, `part`, `copy`, `multipart`, `delete`, `list`, `lifecycle`.
     pub operation: &'static str,
-    /// `ok`, `absent`, a word of [`ErrorKind`], or `given_up` when nobody waited for the answer any more.
+    /// `ok`, `absent`, a word of [`ErrorKind`] (`unavailable` also when no answer came in time), or `given_up` when nobody waited
+    /// for the answer any more, though there was time.
     pub outcome: &'static str,
     /// Until the head of the answer was there, or the fault.
     pub duration: Duration,
@@ -65,14 +68,33 @@ impl Observer {
     }
 
     /// Begins to watch a request.
-    pub(crate) fn begin(&self, asked: &Asked<'_>) -> Watched {
+    pub(crate) fn begin(&self, asked: &Asked<'_>, patience: Patience) -> Watched {
         Watched {
             observer: self.clone(),
             provider: asked.provider,
             operation: asked.operation,
             begun: Instant::now(),
+            patience,
             span: asked.span(),
             is_told: false,
+        }
+    }
+}
+
+/// For how long an answer is waited for. Limits drop the request, as a shutdown does: this tells one from the other.
+pub(crate) enum Patience {
+    /// From the sending on.
+    Answer(Duration),
+    /// Since a body last moved.
+    WhileMoving(Arc<Watch>, Duration),
+}
+
+impl Patience {
+    fn is_at_its_end(&self, begun: Instant) -> bool {
+        match self {
+            // Whoever set the limit may have begun to count before the request was made and signed.
+            Self::Answer(limit) => begun.elapsed() >= *limit - *limit / 10,
+            Self::WhileMoving(watch, limit) => watch.is_held_by_remote(*limit),
         }
     }
 }
@@ -106,6 +128,7 @@ impl Asked<'_> {
         if Span::current().is_none() {
             return Span::none();
         }
+        let (host, port) = host_and_port(self.server);
         let span = tracing::info_span!(
             "remote request",
             otel.name = self.method,
@@ -114,7 +137,8 @@ impl Asked<'_> {
             "error.type" = Empty,
             http.request.method = self.method,
             http.response.status_code = Empty,
-            server.address = self.server,
+            server.address = host,
+            server.port = port,
             rpc.system = Empty,
             rpc.method = Empty,
             aws.s3.bucket = Empty,
@@ -148,6 +172,15 @@ impl Asked<'_> {
     }
 }
 
+/// The host of `host:port` without the brackets of an IPv6 address, and the port if it is given.
+fn host_and_port(server: &str) -> (&str, Option<u16>) {
+    let (host, port) = match server.rsplit_once(':').map(|(host, port)| (host, port.parse().ok())) {
+        Some((host, Some(port))) => (host, Some(port)),
+        _ => (server, None),
+    };
+    (host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host), port)
+}
+
 pub(crate) const S3: &str = "s3";
 pub(crate) const SWIFT: &str = "swift";
 
@@ -173,12 +206,13 @@ fn method_of(operation: Operation) -> &'static str {
     }
 }
 
-/// A request under way. Dropping it before its end tells that it was given up.
+/// A request under way. Dropping it before its end tells that it was given up, or that no answer came in time.
 pub(crate) struct Watched {
     observer: Observer,
     provider: &'static str,
     operation: Operation,
     begun: Instant,
+    patience: Patience,
     span: Span,
     is_told: bool,
 }
@@ -196,7 +230,7 @@ impl Watched {
             let field = if self.provider == S3 { "aws.request_id" } else { "swift.trans_id" };
             self.span.record(field, id);
         }
-        self.end(outcome(self.operation, status, kind));
+        self.end(outcome(self.provider, self.operation, status, kind));
     }
 
     /// No answer came.
@@ -206,7 +240,7 @@ impl Watched {
 
     fn end(&mut self, outcome: &'static str) {
         self.is_told = true;
-        if outcome != OK && outcome != ABSENT {
+        if ![OK, ABSENT, ErrorKind::Precondition.as_str()].contains(&outcome) {
             self.span.record("otel.status_code", "ERROR");
             self.span.record("error.type", outcome);
         }
@@ -224,7 +258,8 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         if !self.is_told {
-            self.end(GIVEN_UP);
+            let hangs = self.patience.is_at_its_end(self.begun);
+            self.end(if hangs { ErrorKind::Unavailable.as_str() } else { GIVEN_UP });
         }
     }
 }
@@ -232,8 +267,14 @@ impl Drop for Watched {
 const OK: &str = "ok";
 const ABSENT: &str = "absent";
 
-/// That something is not there is what a question, or a delete, may well find out.
-fn outcome(operation: Operation, status: u16, kind: ErrorKind) -> &'static str {
+/// That something is not there is what a question, or a delete, may well find out. What needs no more than the bucket finds out that
+/// there is none: the head of an answer does not always say so.
+fn outcome(provider: &str, operation: Operation, status: u16, kind: ErrorKind) -> &'static str {
+    let needs_bucket_only = match operation {
+        Operation::Put => true,
+        Operation::List | Operation::ListUploads | Operation::CreateUpload => provider == S3,
+        _ => false,
+    };
     let may_be_absent = matches!(
         operation,
         Operation::Head
@@ -245,6 +286,7 @@ fn outcome(operation: Operation, status: u16, kind: ErrorKind) -> &'static str {
     );
     match (status, kind) {
         (200..=299 | 304, _) => OK,
+        (_, ErrorKind::NotFound) if needs_bucket_only => ErrorKind::BucketMissing.as_str(),
         (_, ErrorKind::NotFound) if may_be_absent => ABSENT,
         (_, kind) => kind.as_str(),
     }
@@ -256,6 +298,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::body;
+    use crate::s3::guarded_body::{GuardedBody, while_moving};
 
     #[derive(Default)]
     struct Told(Mutex<Vec<EndedRequest>>);
@@ -268,35 +312,87 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_and_absent_is_no_failure() {
-        for (operation, status, kind, word) in [
-            (Operation::Put, 200, ErrorKind::Other, "ok"),
-            (Operation::Delete, 204, ErrorKind::Other, "ok"),
-            (Operation::Head, 404, ErrorKind::NotFound, "absent"),
-            (Operation::Put, 404, ErrorKind::NotFound, "not_found"),
-            (Operation::Head, 404, ErrorKind::BucketMissing, "bucket_missing"),
-            (Operation::Put, 503, ErrorKind::Throttled, "throttled"),
+        for (provider, operation, status, kind, word) in [
+            (S3, Operation::Put, 200, ErrorKind::Other, "ok"),
+            (S3, Operation::Delete, 204, ErrorKind::Other, "ok"),
+            (S3, Operation::Head, 404, ErrorKind::NotFound, "absent"),
+            (S3, Operation::Copy, 404, ErrorKind::NotFound, "not_found"),
+            (S3, Operation::PutPart, 404, ErrorKind::NotFound, "not_found"),
+            (S3, Operation::Head, 404, ErrorKind::BucketMissing, "bucket_missing"),
+            (S3, Operation::Put, 503, ErrorKind::Throttled, "throttled"),
+            // What an S3 says of a bucket that is gone stands in the body.
+            (S3, Operation::List, 404, ErrorKind::NotFound, "bucket_missing"),
+            (S3, Operation::Put, 404, ErrorKind::NotFound, "bucket_missing"),
+            (S3, Operation::CreateUpload, 404, ErrorKind::NotFound, "bucket_missing"),
+            (SWIFT, Operation::Put, 404, ErrorKind::NotFound, "bucket_missing"),
+            (SWIFT, Operation::List, 404, ErrorKind::NotFound, "absent"),
         ] {
-            assert_eq!(outcome(operation, status, kind), word, "{operation:?} {status} {kind}");
+            assert_eq!(outcome(provider, operation, status, kind), word, "{operation:?} {status} {kind}");
         }
+    }
+
+    const ASKED: Asked<'static> = Asked {
+        provider: S3,
+        operation: Operation::PutPart,
+        method: "PUT",
+        bucket: "bucket",
+        key: Key::Encoded("a%20b"),
+        server: "s3.example:9000",
+    };
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn observed() -> (Arc<Told>, Observer) {
+        let told = Arc::new(Told::default());
+        let observer = Observer::new(Some(Arc::clone(&told) as Arc<dyn RequestObserver>));
+        (told, observer)
     }
 
     #[test]
     fn a_request_is_told_once_however_it_ends() {
-        let told = Arc::new(Told::default());
-        let observer = Observer::new(Some(Arc::clone(&told) as Arc<dyn RequestObserver>));
-        let asked = Asked {
-            provider: S3,
-            operation: Operation::PutPart,
-            method: "PUT",
-            bucket: "bucket",
-            key: Key::Encoded("a%20b"),
-            server: "s3.example",
-        };
-        observer.begin(&asked).answered(200, ErrorKind::Other, Some("id"));
-        observer.begin(&asked).failed(ErrorKind::Unavailable);
-        drop(observer.begin(&asked));
+        let (told, observer) = observed();
+        let begin = || observer.begin(&ASKED, Patience::Answer(LIMIT));
+        begin().answered(200, ErrorKind::Other, Some("id"));
+        begin().failed(ErrorKind::Unavailable);
+        drop(begin());
         let told = told.0.lock().unwrap();
         let words: Vec<_> = told.iter().map(|ended| (ended.operation, ended.outcome)).collect();
         assert_eq!(words, [("part", "ok"), ("part", "unavailable"), ("part", "given_up")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_nobody_answers_in_time_found_the_remote_unavailable() {
+        let (told, observer) = observed();
+        let outcome = || told.0.lock().unwrap().pop().unwrap().outcome;
+        let unanswered = |patience| {
+            let watched = observer.begin(&ASKED, patience);
+            async move {
+                let _watched = watched;
+                std::future::pending::<()>().await;
+            }
+        };
+        for (waited, word) in [(LIMIT, "unavailable"), (LIMIT / 2, "given_up")] {
+            tokio::time::timeout(waited, unanswered(Patience::Answer(LIMIT))).await.unwrap_err();
+            assert_eq!(outcome(), word, "after {waited:?}");
+        }
+        // An upload may take as long as it likes while it moves.
+        let (_body, watch) = GuardedBody::new(body::empty(), 0);
+        let patience = || Patience::WhileMoving(Arc::clone(&watch), LIMIT);
+        tokio::time::timeout(LIMIT / 2, unanswered(patience())).await.unwrap_err();
+        assert_eq!(outcome(), "given_up");
+        assert!(while_moving(unanswered(patience()), &watch, LIMIT).await.is_err());
+        assert_eq!(outcome(), "unavailable");
+    }
+
+    #[test]
+    fn servers_are_named_by_host_and_port() {
+        for (server, host, port) in [
+            ("s3.example", "s3.example", None),
+            ("s3.example:9000", "s3.example", Some(9000)),
+            ("[::1]:80", "::1", Some(80)),
+            ("[::1]", "::1", None),
+            ("x:y", "x:y", None),
+        ] {
+            assert_eq!(host_and_port(server), (host, port), "{server}");
+        }
     }
 }

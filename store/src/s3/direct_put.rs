@@ -13,7 +13,6 @@ use aws_sigv4::http_request::{
     UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
-use aws_smithy_runtime_api::client::http::HttpConnector;
 use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -29,6 +28,7 @@ use crate::error::{ErrorKind, StoreError};
 use crate::metering::Operation;
 use crate::multipart::PutPart;
 use crate::object_store::{PutObject, PutReceipt};
+use crate::observing::Patience;
 use crate::s3::classify::{self, ErrorDocument};
 use crate::s3::credentials::CredentialCache;
 use crate::s3::guarded_body::{GuardedBody, StopOnDrop, Watch, while_moving};
@@ -199,11 +199,12 @@ impl DirectPut {
     async fn exchange(
         &self,
         request: HttpRequest,
-        watch: &Watch,
+        watch: &Arc<Watch>,
         fail: impl Fn(ErrorKind) -> StoreError,
     ) -> Result<(HttpResponse, Result<Vec<u8>, String>), StoreError> {
         let exchange = async {
-            let response = self.transport.call(request).await?;
+            let patience = Patience::WhileMoving(Arc::clone(watch), STALL_LIMIT);
+            let response = self.transport.send(request, patience).await?;
             Ok::<_, ConnectorError>(read_answer(response).await)
         };
         match while_moving(exchange, watch, STALL_LIMIT).await {

@@ -84,6 +84,11 @@ impl Watch {
         self.started + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed))
     }
 
+    /// Whether nothing moved for `limit`, and it was the remote that was waited for, not the source.
+    pub(crate) fn is_held_by_remote(&self, limit: Duration) -> bool {
+        !self.waits_for_source.load(Ordering::Relaxed) && self.last_movement() + limit <= Instant::now()
+    }
+
     fn take_source(&self) -> Option<Body> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

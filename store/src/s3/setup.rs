@@ -26,7 +26,7 @@ use crate::s3::transport::Transport;
 use crate::s3::{S3Settings, S3Store};
 
 /// One attempt at a request without a body to speak of.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The first try and two more: what fails longer is better repeated later, with the work that waits for it.
 const MAX_ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);

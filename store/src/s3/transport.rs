@@ -23,10 +23,11 @@ use tracing::Instrument as _;
 
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounter};
-use crate::observing::{Asked, Key, Observer, S3};
-use crate::s3::S3Settings;
+use crate::observing::{Asked, Key, Observer, Patience, S3};
 use crate::s3::classify;
+use crate::s3::setup::ATTEMPT_TIMEOUT;
 use crate::s3::style::{endpoint_host, is_loopback};
+use crate::s3::{COPY_TIMEOUT, S3Settings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below what servers and load balancers commonly allow (60 s and more), so that we are the ones who close.
@@ -115,12 +116,20 @@ impl Transport {
 }
 
 impl HttpConnector for Transport {
-    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let patience = Patience::Answer(limit_of(operation_of(&request)));
+        self.send(request, patience)
+    }
+}
+
+impl Transport {
+    /// Sends a request. Whoever gives up when `patience` is at its end has met a remote that hangs.
+    pub(crate) fn send(&self, mut request: HttpRequest, patience: Patience) -> HttpConnectorFuture {
         let operation = operation_of(&request);
         self.counter.count(operation);
         // Not signed, as servers on the way may change it; so it can be set this late.
         let _ = request.headers_mut().try_insert("user-agent", self.user_agent.to_string());
-        let watched = self.observer.begin(&self.asked(&request, operation));
+        let watched = self.observer.begin(&self.asked(&request, operation), patience);
         let span = watched.span();
         // The connection's own task, if one is begun, belongs to no request.
         let answer = self.connector.call(request);
@@ -141,6 +150,14 @@ impl HttpConnector for Transport {
             Ok(response)
         };
         HttpConnectorFuture::new(answer.instrument(span))
+    }
+}
+
+/// How long the SDK, which sends all but uploads, waits for an answer.
+fn limit_of(operation: Operation) -> Duration {
+    match operation {
+        Operation::Copy | Operation::CopyPart | Operation::CompleteUpload => COPY_TIMEOUT,
+        _ => ATTEMPT_TIMEOUT,
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use crate::body::{self, Body};
 use crate::error::{ErrorKind, StoreError};
 use crate::metering::{Operation, RequestCounter};
-use crate::observing::{Asked, Key, Observer, SWIFT};
+use crate::observing::{Asked, Key, Observer, Patience, SWIFT};
 use crate::swift::auth::{Auth, Login};
 use crate::swift::classify;
 use crate::swift::request::{Call, Target};
@@ -101,7 +101,8 @@ impl Session {
             let access = self.access(call).await?;
             let request = access.request(call, body::from_bytes(call.body.clone()))?;
             let repeatable = call.is_repeatable() && attempt < MAX_ATTEMPTS;
-            match tokio::time::timeout(call.timeout, self.exchange(call, request)).await {
+            let exchange = self.exchange(call, request, Patience::Answer(call.timeout));
+            match tokio::time::timeout(call.timeout, exchange).await {
                 Ok(Ok(answer)) if answer.status() == StatusCode::UNAUTHORIZED => {
                     let is_worth_a_login = self.refuse(&access) && !logged_in_again;
                     let error = classify::refused(call, answer).await;
@@ -162,15 +163,16 @@ impl Session {
         }
     }
 
-    /// Sends a request once.
+    /// Sends a request once. Whoever gives up when `patience` is at its end has met a cluster that hangs.
     pub(crate) async fn exchange(
         &self,
         call: &Call,
         mut request: Request<Body>,
+        patience: Patience,
     ) -> Result<Response<Incoming>, WireError> {
         let operation = operation_of(call);
         self.counter.count(operation);
-        let watched = self.observer.begin(&asked(call, operation, request.uri()));
+        let watched = self.observer.begin(&asked(call, operation, request.uri()), patience);
         let span = watched.span();
         let exchange = async {
             self.observer.sending(request.headers_mut());

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use crate::body;
 use crate::error::{ErrorKind, StoreError};
 use crate::object_store::{PutObject, PutReceipt};
+use crate::observing::Patience;
 use crate::s3::guarded_body::{GuardedBody, StopOnDrop, Watch, while_moving};
 use crate::swift::classify::{self, failure};
 use crate::swift::listing::bare_etag;
@@ -42,7 +43,8 @@ pub(crate) async fn put(session: &Session, mut call: Call, put: PutObject) -> Re
     let request = access.request(&call, request_body)?;
 
     let exchange = async {
-        let answer = session.exchange(&call, request).await?;
+        let answer =
+            session.exchange(&call, request, Patience::WhileMoving(Arc::clone(&watch), STALL_LIMIT)).await?;
         if answer.status().is_success() {
             let (parts, body) = answer.into_parts();
             let end = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
