@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use swift_s3_daemon::logging::LogSettings;
+use swift_s3_daemon::logging::{LogSettings, complain};
 use swift_s3_daemon::service_manager;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::telemetry::{Process, Telemetry};
@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     match try_run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, message)) => {
-            eprintln!("swift-s3-control: {message}");
+            complain(&format!("swift-s3-control: {message}"));
             ExitCode::from(code)
         }
     }
@@ -140,7 +140,7 @@ fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        eprintln!("swift-s3-control: could not raise the limit of open files: {error}");
+        complain(&format!("swift-s3-control: could not raise the limit of open files: {error}"));
     }
 }
 

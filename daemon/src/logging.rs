@@ -186,6 +186,12 @@ impl LevelSwitch {
     }
 }
 
+/// Says on standard error why a program does not start or go on, where there is no log yet or nobody would look into it. In the
+/// journal it is an error.
+pub fn complain(message: &str) {
+    sinks::to_standard_error(tracing::Level::ERROR, format!("{message}\n").as_bytes(), sinks::is_journal());
+}
+
 /// The layer that writes lines.
 pub(crate) struct LogLayer {
     pub(crate) layer: Box<dyn Layer<Registry> + Send + Sync>,

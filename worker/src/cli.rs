@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use swift_s3_daemon::admin::{self, Admin};
-use swift_s3_daemon::logging::{Level, LogSettings};
+use swift_s3_daemon::logging::{Level, LogSettings, complain};
 use swift_s3_daemon::readiness::Readiness;
 use swift_s3_daemon::service_manager;
 use swift_s3_daemon::signals::Signals;
@@ -175,7 +175,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("swift-s3-sync: could not start the runtime: {error}");
+            complain(&format!("swift-s3-sync: could not start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -183,7 +183,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let telemetry = match start_telemetry(arguments, &config) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            eprintln!("swift-s3-sync: {error}");
+            complain(&format!("swift-s3-sync: {error}"));
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
@@ -241,7 +241,7 @@ async fn live(arguments: &Arguments, life: Life<'_>) -> ExitCode {
     };
     if let Err(error) = open_admin(arguments, life.telemetry, &life.process.readiness).await {
         tracing::error!(%error, "could not serve --admin-listen");
-        eprintln!("swift-s3-sync: --admin-listen: {error}");
+        complain(&format!("swift-s3-sync: --admin-listen: {error}"));
         return ExitCode::FAILURE;
     }
     if let Some(etcd) = &life.etcd
@@ -250,7 +250,7 @@ async fn live(arguments: &Arguments, life: Life<'_>) -> ExitCode {
     {
         // Without an answer work goes on by the implicit rules; with this one somebody has to look.
         tracing::error!(%error, "etcd does not let this worker in");
-        eprintln!("swift-s3-sync: {error}");
+        complain(&format!("swift-s3-sync: {error}"));
         return ExitCode::from(EXIT_CONFIGURATION);
     }
     match (life.control, life.ground) {
@@ -378,9 +378,9 @@ fn check(arguments: &Arguments, config: &SyncConfig, warnings: &[ConfigProblem])
 }
 
 fn refuse(arguments: &Arguments, problems: &[ConfigProblem]) -> ExitCode {
-    eprintln!("swift-s3-sync: {}: {} problem(s)", file(arguments), problems.len());
+    complain(&format!("swift-s3-sync: {}: {} problem(s)", file(arguments), problems.len()));
     for problem in problems {
-        eprintln!("  {problem}");
+        complain(&format!("  {problem}"));
     }
     ExitCode::from(EXIT_CONFIGURATION)
 }

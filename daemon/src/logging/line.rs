@@ -26,6 +26,15 @@ const OWN: [&str; 6] = ["timestamp", "level", "target", "left_out", "trace_id", 
 /// Crates that send traces and metrics away.
 const EXPORTER: &str = "opentelemetry";
 
+fn is_exporter(target: &str) -> bool {
+    target.starts_with(EXPORTER)
+}
+
+/// The level that a line is given. A collector may be away while the work goes on, so what an exporter calls an error is none.
+pub(super) fn told_as(target: &str, level: Level) -> Level {
+    if is_exporter(target) { level.max(Level::WARN) } else { level }
+}
+
 /// Writes events.
 pub(super) struct Lines {
     format: LogFormat,
@@ -53,22 +62,20 @@ where
         // Libraries that use the `log` crate come by one place; where they logged is in fields.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
-        let is_exporter = metadata.target().starts_with(EXPORTER);
+        let is_exporter = is_exporter(metadata.target());
         let kind = if is_exporter { Kind::Exporter } else { Kind::of(*metadata.level()) };
         let Some(left_out) = self.repeats.admit(metadata, kind, std::time::Instant::now()) else {
             self.counts.left_out.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Ok(());
         };
         let mut head = Head {
-            level: *metadata.level(),
+            level: told_as(metadata.target(), *metadata.level()),
             target: metadata.target(),
             left_out,
             trace: SpanContext::empty_context(),
         };
-        if is_exporter {
-            // A collector may be away; the work goes on. And the context may be borrowed by whoever complains of it.
-            head.level = head.level.max(Level::WARN);
-        } else {
+        // The context may be borrowed by an exporter that complains of it.
+        if !is_exporter {
             head.trace = opentelemetry::Context::current().span().span_context().clone();
         }
         self.counts.count(head.level);

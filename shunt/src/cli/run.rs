@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use swift_s3_daemon::admin::{self, Admin};
 use swift_s3_daemon::control_client::ControlSettings;
-use swift_s3_daemon::logging::LogSettings;
+use swift_s3_daemon::logging::{LogSettings, complain};
 use swift_s3_daemon::service_manager;
 use swift_s3_daemon::signals::{Request, Signals};
 use swift_s3_daemon::telemetry::{Process, Telemetry};
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("swift-s3-shunt: could not start the runtime: {error}");
+            complain(&format!("swift-s3-shunt: could not start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let telemetry = match Telemetry::start(&process, &arguments.telemetry, &log) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            eprintln!("swift-s3-shunt: {error}");
+            complain(&format!("swift-s3-shunt: {error}"));
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
@@ -86,9 +86,9 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
     let tasks = TaskTracker::new();
     let (reload, reloads) = mpsc::channel(1);
     if let Err(problems) = begin_policy(arguments, &policies, &readiness, &tasks, &stop, reloads).await {
-        eprintln!("swift-s3-shunt: {} problem(s)", problems.len());
+        complain(&format!("swift-s3-shunt: {} problem(s)", problems.len()));
         for problem in &problems {
-            eprintln!("  {problem}");
+            complain(&format!("  {problem}"));
         }
         return ExitCode::from(EXIT_CONFIGURATION);
     }
@@ -106,7 +106,7 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
     metrics::observe(telemetry.metrics(), &context);
     let mut opened = String::new();
     if let Err(error) = open_admin(arguments, telemetry, &readiness, &mut opened).await {
-        eprintln!("swift-s3-shunt: {error}");
+        complain(&format!("swift-s3-shunt: {error}"));
         return ExitCode::FAILURE;
     }
     // Without a policy everything archived would look gone. A control plane that is away must not hold up the start of this machine,
@@ -122,7 +122,7 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
         }
     }
     if let Err(error) = open_doors(arguments, &context, &tasks, &stop, opened).await {
-        eprintln!("swift-s3-shunt: {error}");
+        complain(&format!("swift-s3-shunt: {error}"));
         return ExitCode::FAILURE;
     }
     service_manager::ready();
