@@ -37,8 +37,8 @@ demo: setup ## A three-node Swift, an S3 store, a control plane, three workers a
 	@cargo build --quiet -p swift-s3-worker -p swift-s3-control -p swift-s3-shunt -p swift-s3-tests --bins
 	@exec "$(CARGO_TARGET_DIR)/debug/swift-demo" $(if $(MODE),--$(MODE))
 
-test: setup ## Run every test, end-to-end scenarios included (about 20 minutes, plus 10 for the first build)
-	@echo "test: building and running everything; twenty to thirty minutes on two cores"
+test: setup ## Run every test, end-to-end scenarios included (about 30 minutes, plus 15 for the first build)
+	@echo "test: building and running everything; half an hour on two cores, and a quarter more the first time"
 	@scripts/previous-version.sh
 	cargo build --workspace --all-targets
 	cargo test --workspace
