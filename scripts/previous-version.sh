@@ -4,8 +4,9 @@
 #
 #   scripts/previous-version.sh          builds them if they are not there, and says where they are
 #
-# They are kept in ${XDG_CACHE_HOME:-~/.cache}/swift-s3-sync/previous/COMMIT. A checkout that does not have the commit (a shallow clone, an
-# unpacked archive) gets a note there instead, and the scenarios then use the present programs in both roles, and say so.
+# They are kept in ${XDG_CACHE_HOME:-~/.cache}/swift-s3-sync/previous/COMMIT. A checkout that does not have the commit (a shallow clone)
+# fetches it; one that cannot (an unpacked archive) makes this fail. SWIFT_S3_TESTS_ALLOW_NO_PREVIOUS=1 lets it pass, and the scenarios then use
+# the present programs in both roles: that proves no upgrade.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "$0")/.." && pwd)"
@@ -13,8 +14,8 @@ PROGRAMS=(swift-s3-sync swift-s3-shunt swift-s3-control swift-s3ctl)
 COMMIT=$(head -n 1 "$ROOT/tests/previous-version")
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync"
 FOLDER="$CACHE/previous/$COMMIT"
-# The target folder of the checkout: what is built of other people's crates serves both versions.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CACHE/target}"
+# What the checkout has built of other people's crates serves both versions.
+BUILT="${CARGO_TARGET_DIR:-$CACHE/target}/debug"
 
 say() { printf 'previous version: %s\n' "$*"; }
 
@@ -23,35 +24,62 @@ complete() {
   for program in "${PROGRAMS[@]}"; do [ -x "$FOLDER/$program" ] || return 1; done
 }
 
-if complete; then
-  rm -f "$FOLDER/unavailable"
-  exit 0
-fi
+has_commit() { git -C "$ROOT" cat-file -e "$COMMIT^{commit}" 2>/dev/null; }
+
+# A target folder of its own: in one that others build in, theirs could be taken for the previous version's programs. Files of deps/ are
+# links, as no compiler writes into one that is there; what cargo notes is copied, and before them, so that nothing is noted that is not there.
+seed() {
+  local target=$1 kind
+  [ -d "$BUILT/.fingerprint" ] || return 0
+  mkdir -p "$target"
+  for kind in .fingerprint build deps; do
+    mkdir "$target/$kind"
+    find "$BUILT/$kind" -mindepth 1 -maxdepth 1 ! -name '*swift[-_]s3*' -printf '%f\0' \
+      | if [ "$kind" = deps ]; then
+          grep -z -E '\.(rlib|rmeta|so|d)$' | (cd "$BUILT/deps" && xargs -0 -r cp --link --target-directory "$target/deps")
+        else
+          (cd "$BUILT/$kind" && xargs -0 -r cp --archive --target-directory "$target/$kind")
+        fi
+  done
+}
+
 mkdir -p "$FOLDER"
-if ! reason=$(git -C "$ROOT" cat-file -e "$COMMIT^{commit}" 2>&1); then
-  say "this checkout does not have the commit $COMMIT (${reason:-not there}); the scenarios of upgrades will use the present programs in both roles." >&2
-  say "git fetch --unshallow, or a full clone, brings it" >&2
-  printf '%s\n' "${reason:-the checkout does not have the commit}" >"$FOLDER/unavailable"
-  exit 0
+# One at a time; whoever waited finds what the other one has built.
+exec 9>"$FOLDER.lock"
+flock 9
+complete && exit 0
+
+if ! has_commit; then
+  say "fetching ${COMMIT:0:12}"
+  git -C "$ROOT" fetch --quiet --depth 1 origin "$COMMIT" || true
+fi
+if ! has_commit; then
+  say "this checkout does not have the commit $COMMIT, and cannot fetch it from origin: git fetch --unshallow, or a full clone, brings it." >&2
+  if [ "${SWIFT_S3_TESTS_ALLOW_NO_PREVIOUS:-}" = 1 ]; then
+    say "the scenarios of upgrades will use the present programs in both roles, as SWIFT_S3_TESTS_ALLOW_NO_PREVIOUS allows" >&2
+    exit 0
+  fi
+  say "without it no upgrade is tested; SWIFT_S3_TESTS_ALLOW_NO_PREVIOUS=1 allows that" >&2
+  exit 1
 fi
 
 say "building ${COMMIT:0:12} once, two to four minutes"
 SOURCE="$FOLDER/source"
-rm -rf "$SOURCE"
+TARGET="$FOLDER/target"
+rm -rf "$SOURCE" "$TARGET"
 mkdir -p "$SOURCE"
-trap 'rm -rf "$SOURCE"' EXIT
+trap 'rm -rf "$SOURCE" "$TARGET"' EXIT
 git -C "$ROOT" archive "$COMMIT" | tar -x -C "$SOURCE"
-# The selection and the dev dependencies of `cargo build --workspace --all-targets`, so that features of shared crates are the same; --examples
-# stands for these dependencies, and there are none to build.
+# Without it everything is built, which takes longer and is as good.
+seed "$TARGET/debug" || { say "nothing of what is built can be used again" >&2; rm -rf "$TARGET"; }
+# The selection and the dev dependencies of `cargo build --workspace --all-targets`, so that features of shared crates are the same; --test fuzz
+# stands for these dependencies.
 bins=()
 for program in "${PROGRAMS[@]}"; do bins+=(--bin "$program"); done
-(cd "$SOURCE" && CARGO_PROFILE_DEV_DEBUG=0 cargo build --quiet --workspace --test fuzz "${bins[@]}")
+(cd "$SOURCE" && CARGO_TARGET_DIR="$TARGET" CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 cargo build --quiet --workspace --test fuzz "${bins[@]}" 9>&-)
 for program in "${PROGRAMS[@]}"; do
   # In one step, so that a killed run leaves nothing that looks whole.
-  cp "$CARGO_TARGET_DIR/debug/$program" "$FOLDER/$program.new"
+  cp "$TARGET/debug/$program" "$FOLDER/$program.new"
   mv "$FOLDER/$program.new" "$FOLDER/$program"
 done
-rm -f "$FOLDER/unavailable"
-# The same names in the target folder are the present version's: whoever builds next must put them there anew.
-for program in "${PROGRAMS[@]}"; do rm -f "$CARGO_TARGET_DIR/debug/$program"; done
 say "in $FOLDER"

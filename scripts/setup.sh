@@ -45,6 +45,18 @@ esac
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
+# What only the packages and their test need must not hold the rest: offline there is much to do without. `make package` and those tests
+# say themselves what they miss. With --check it is missing as anything else.
+optional() {
+  if $only_check; then "$1"; return; fi
+  # In a shell of its own, in which a failing command ends it.
+  set +e
+  (set -e; "$1")
+  local status=$?
+  set -e
+  [ "$status" -eq 0 ] || say "ATTENTION: without $2: $3" >&2
+}
+
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 # True when $1 is at least $2, both dotted numbers.
@@ -130,11 +142,12 @@ rules_checker() {
   say "getting promtool for $TOOLS, a few seconds"
   local folder
   folder=$(mktemp -d)
+  # This function has a shell of its own, also where it is interrupted.
+  trap 'rm -rf "$folder"' EXIT
   (cd "$folder" && { apt-get download -qq prometheus 2>/dev/null || { as_root apt-get update -qq && apt-get download -qq prometheus; }; })
   dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
   mkdir -p "$TOOLS"
   mv "$folder/usr/bin/promtool" "$TOOLS/promtool"
-  rm -rf "$folder"
 }
 
 # What makes the Debian packages; another version may not know what packaging/build.sh asks for.
@@ -149,17 +162,37 @@ cargo_deb() {
 
 # A Debian 12 with systemd and nothing of ours, as a file: the test of the packages unpacks and starts it.
 ROOT_PACKAGES="systemd,adduser,ca-certificates,procps,python3,python3-pastedeploy,python3-pkg-resources"
+ROOT_KEPT_DAYS=30
 clean_root() {
   local tarball="${XDG_CACHE_HOME:-$HOME/.cache}/swift-s3-sync/packages-root.tar"
-  [ -f "$tarball" ] && [ "$(cat "$tarball.made-of" 2>/dev/null)" = "$ROOT_PACKAGES" ] && return 0
+  local is_usable=false
+  # An old one lacks what Debian has mended since; it is better than none.
+  if [ "$(cat "$tarball.made-of" 2>/dev/null)" = "$ROOT_PACKAGES" ] && [ -f "$tarball" ]; then
+    $only_check && return 0
+    [ -n "$(find "$tarball" -mtime "+$ROOT_KEPT_DAYS")" ] || return 0
+    is_usable=true
+  fi
   if $only_check; then fail "missing: $tarball"; fi
   say "fetching a clean Debian for $tarball, about a minute"
+  # The mirror and the proxy of this machine, if it is the same Debian.
+  local sources=() proxy=() proxies
+  if grep -qs 'VERSION_CODENAME=bookworm' /etc/os-release; then
+    local file
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/debian.sources; do
+      if [ -s "$file" ] && grep -q bookworm "$file"; then sources+=("$file"); fi
+    done
+  fi
+  proxies=$(apt-config dump | grep -E '^Acquire::https?::Proxy "' || true)
+  if [ -n "$proxies" ]; then
+    while read -r line; do proxy+=("--aptopt=${line%;}"); done <<<"$proxies"
+  fi
   # Documents of Debian's own packages take space; ours are to be installed, so the rule must not stay in there.
   # shellcheck disable=SC2016 # $1 is mmdebstrap's
   mmdebstrap --quiet --format=tar --variant=minbase --include="$ROOT_PACKAGES" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook='rm "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"' \
-    bookworm "$tarball.new"
+    "${proxy[@]}" bookworm "$tarball.new" "${sources[@]}" \
+    || { rm -f "$tarball.new"; $is_usable || return 1; say "the clean Debian of before is used again" >&2; return 0; }
   mv "$tarball.new" "$tarball"
   printf '%s\n' "$ROOT_PACKAGES" >"$tarball.made-of"
 }
@@ -177,8 +210,8 @@ rust_toolchain
 debian_packages
 python_environment
 node_packages
-rules_checker
-cargo_deb
-clean_root
+optional rules_checker "promtool" "the test of the rules for Prometheus fails"
+optional cargo_deb "cargo-deb" "make package and the test of the packages fail"
+optional clean_root "a clean Debian" "the test of the packages fails"
 "$PYTHON" -c 'import swift.proxy.server, pyeclib.ec_iface' || fail "Swift is installed but $PYTHON cannot load it"
 say "ready"

@@ -1,7 +1,7 @@
 //! The programs of the version that is upgraded from, which `scripts/previous-version.sh` builds.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -10,8 +10,8 @@ use crate::s3_servers::built_program;
 
 /// Names a folder with programs of another version to upgrade from.
 pub const FOLDER_VARIABLE: &str = "SWIFT_S3_TESTS_PREVIOUS";
-/// What the script leaves where it could not build.
-const UNAVAILABLE: &str = "unavailable";
+/// Allows the present version in both roles where the previous one cannot be built.
+pub const ALLOW_NONE_VARIABLE: &str = "SWIFT_S3_TESTS_ALLOW_NO_PREVIOUS";
 
 /// One version's programs.
 #[derive(Debug, Clone)]
@@ -26,11 +26,11 @@ impl Version {
         Self { folder: None }
     }
 
-    /// The one in `tests/previous-version`. In a checkout whose history does not have it this is the present version once more, and
-    /// that is told on standard error.
+    /// The one in `tests/previous-version`. Where it was not built and [`ALLOW_NONE_VARIABLE`] is 1, this is the present version once
+    /// more.
     ///
     /// # Errors
-    /// When it was not built, with the remedy.
+    /// When it was not built, or is the present one under another name; with the remedy.
     pub fn previous() -> Result<Self> {
         if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
             return Ok(Self { folder: Some(PathBuf::from(folder)) });
@@ -39,21 +39,18 @@ impl Version {
         let text = fs::read_to_string(&pinned).with_context(|| pinned.display().to_string())?;
         let commit = text.lines().next().unwrap_or_default();
         let folder = cache_folder()?.join("previous").join(commit);
-        if let Ok(reason) = fs::read_to_string(folder.join(UNAVAILABLE)) {
-            eprintln!("ATTENTION: upgraded from the present version, not from {commit}: {}", reason.trim());
+        let program = folder.join("swift-s3-sync");
+        if !program.exists() && std::env::var_os(ALLOW_NONE_VARIABLE).is_some_and(|value| value == "1") {
+            eprintln!("ATTENTION: upgraded from the present version, not from {commit}");
             return Ok(Self::present());
         }
+        ensure!(program.exists(), "{commit} is not built: run scripts/previous-version.sh");
         ensure!(
-            folder.join("swift-s3-sync").exists(),
-            "{commit} is not built: run scripts/previous-version.sh"
+            !same_content(&program, &built_program("swift-s3-sync")?)?,
+            "{} is the present version: remove its folder, and run scripts/previous-version.sh",
+            program.display()
         );
         Ok(Self { folder: Some(folder) })
-    }
-
-    /// Whether this is another version than that of the checkout.
-    #[must_use]
-    pub fn is_other(&self) -> bool {
-        self.folder.is_some()
     }
 
     /// The path of one of its programs.
@@ -68,4 +65,9 @@ impl Version {
         ensure!(path.exists(), "{} is missing", path.display());
         Ok(path)
     }
+}
+
+fn same_content(one: &Path, other: &Path) -> Result<bool> {
+    let length = |path: &Path| fs::metadata(path).map(|file| file.len());
+    Ok(length(one)? == length(other)? && fs::read(one)? == fs::read(other)?)
 }

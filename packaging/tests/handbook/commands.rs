@@ -224,6 +224,8 @@ fn flags_and_variables_in_the_text_exist() {
             "SWIFT_S3_TOKEN",
             "SWIFT_S3CTL_CONFIG",
             "SWIFT_S3_SYNC_BIN",
+            "SWIFT_S3_TESTS_ALLOW_NO_PREVIOUS",
+            "SWIFT_S3_TESTS_ALLOW_NO_ROOT",
             "SWIFT_S3_TESTS_KEEP",
             "SWIFT_S3_TESTS_PREVIOUS",
         ]
@@ -301,4 +303,23 @@ fn lines_are_split_as_a_shell_does() {
     let programs = BTreeSet::from(["swift-s3ctl".to_owned()]);
     let found = calls("$ X_Y=1 /usr/bin/swift-s3ctl a 'b c' > d | swift-s3ctl e=f   # g", &programs);
     assert_eq!(found, [vec!["swift-s3ctl", "a", "b c"], vec!["swift-s3ctl", "e=f"]]);
+}
+
+/// Readers try these where the packages listen.
+#[test]
+fn addresses_that_are_asked_are_those_of_the_packages() {
+    let folder = root().join("packaging/etc/default");
+    let defaults: String = ["swift-s3-control", "swift-s3-sync", "swift-s3-shunt"]
+        .map(|daemon| read(&folder.join(daemon)))
+        .concat();
+    let mut count = 0;
+    for page in pages() {
+        for (place, line) in code_lines(&page).into_iter().filter(|(_, line)| line.contains("curl ")) {
+            let Some((_, rest)) = line.split_once("http://127.0.0.1:") else { continue };
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            assert!(defaults.contains(&format!("_ADMIN_LISTEN=127.0.0.1:{port}")), "{place}: {line}");
+            count += 1;
+        }
+    }
+    assert!(count > 5, "only {count} were found");
 }

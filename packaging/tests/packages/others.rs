@@ -96,13 +96,9 @@ pub(crate) fn a_stopped_worker_stays_stopped_until_it_is_installed_again(
 }
 
 /// A folder and a group that somebody has given other rights.
-pub(crate) fn rights_that_were_changed_stay(
-    machine: &Machine,
-    worker: &PathBuf,
-    shunt: &PathBuf,
-) -> Result<()> {
+pub(crate) fn rights_that_were_changed_stay(machine: &Machine, worker_and_shunt: &[PathBuf]) -> Result<()> {
     machine.run("chmod 0700 /etc/swift-s3-sync && deluser --quiet swift swift-s3-shunt")?;
-    machine.install(&[worker.clone(), shunt.clone()])?;
+    machine.install(worker_and_shunt)?;
     ensure!(machine.run("stat -c %a /etc/swift-s3-sync")? == "700\n", "the folder is open again");
     ensure!(machine.run("id -nG swift")? == "swift\n", "Swift's user is in the group again");
     Ok(())
