@@ -109,7 +109,7 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
     open_doors(arguments, &doors).map_err(usage)?;
     let initial = arguments.config.as_deref().map(read_initial).transpose()?;
     let etcd = arguments.etcd.settings().map_err(usage)?;
-    runtime.block_on(open_admin(arguments, &telemetry, &ready))?;
+    let _admin = runtime.block_on(open_admin(arguments, &telemetry, &ready))?;
     let ended = match etcd {
         None => {
             let directory = DataDirectory::lock(&arguments.data_dir).map_err(data)?;

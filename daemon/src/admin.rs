@@ -10,7 +10,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,27 +68,45 @@ impl fmt::Debug for Admin {
 
 type Answer = Response<Full<Bytes>>;
 
-/// Opens `address` and serves it until the process ends. Answers the address that is listened on, which is also written to
-/// `port_file`: whole, or not at all.
+/// An endpoint that is open. To be kept while the process lives: with it goes the file with its address.
+#[derive(Debug)]
+pub struct Door {
+    /// What is listened on.
+    pub address: SocketAddr,
+    port_file: Option<PathBuf>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let Some(path) = &self.port_file else { return };
+        // The next process may have written its own by now.
+        if std::fs::read_to_string(path).is_ok_and(|text| text == line(self.address)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn line(address: SocketAddr) -> String {
+    format!("{address}\n")
+}
+
+/// Opens `address` and serves it until the process ends. The address that is listened on is also written to `port_file`: whole, or not
+/// at all.
 ///
 /// # Errors
 /// When the address cannot be listened on, or the file not be written.
-pub async fn open(
-    address: SocketAddr,
-    admin: Admin,
-    port_file: Option<&Path>,
-) -> std::io::Result<SocketAddr> {
+pub async fn open(address: SocketAddr, admin: Admin, port_file: Option<&Path>) -> std::io::Result<Door> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     if let Some(path) = port_file {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
-        std::fs::write(&draft, format!("{address}\n"))?;
+        std::fs::write(&draft, line(address))?;
         std::fs::rename(&draft, path)?;
     }
     tracing::info!(%address, door = "admin", "listening");
     tokio::spawn(serve(listener, admin));
-    Ok(address)
+    Ok(Door { address, port_file: port_file.map(Path::to_owned) })
 }
 
 async fn serve(listener: TcpListener, admin: Admin) {
@@ -270,7 +288,11 @@ mod tests {
         let state = crate::readiness::Readiness::default();
         let readiness = state.clone();
         let admin = Admin::new(Metrics::default(), layer.level.clone(), Arc::new(move || readiness.state()));
-        let address = open("127.0.0.1:0".parse().unwrap(), admin, None).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("admin");
+        let door = open("127.0.0.1:0".parse().unwrap(), admin, Some(&file)).await.unwrap();
+        let address = door.address;
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), line(address));
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!(ask(address, &get("/live")).await, (200, "live\n".into()));
         assert_eq!(ask(address, &get("/ready")).await, (503, "not ready: starting\n".into()));
@@ -293,5 +315,11 @@ mod tests {
         }
         assert_eq!(ask(address, &get("/log-level")).await, (200, "warning\n".into()));
         drop(layer);
+        drop(door);
+        assert!(!file.exists(), "nobody is to look for a process that has ended");
+        // What another has written meanwhile stays.
+        std::fs::write(&file, "127.0.0.1:1\n").unwrap();
+        drop(Door { address, port_file: Some(file.clone()) });
+        assert!(file.exists());
     }
 }

@@ -7,6 +7,10 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// How long a manager may take to make room for a message.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The process does its work, or waits only for others: it has read its configuration, and what it listens on is open. Whoever started
 /// the service goes on now.
@@ -34,8 +38,8 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
         None => SocketAddr::from_pathname(socket)?,
     };
     let sender = UnixDatagram::unbound()?;
-    // A manager that does not read must not hold the process.
-    sender.set_nonblocking(true)?;
+    // A manager that is busy, as with all services of a machine that starts, reads it soon; one that does not read must not hold the process.
+    sender.set_write_timeout(Some(PATIENCE))?;
     sender.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
@@ -61,5 +65,18 @@ mod tests {
             assert_eq!(heard.get(..length), Some(&b"READY=1"[..]));
         }
         assert!(send(folder.path().join("nobody").as_os_str(), "READY=1").is_err());
+    }
+
+    #[test]
+    fn a_manager_whose_queue_is_full_is_waited_for_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _manager = UnixDatagram::bind(&path).unwrap();
+        let others = UnixDatagram::unbound().unwrap();
+        others.set_nonblocking(true).unwrap();
+        while others.send_to(b"READY=1", &path).is_ok() {}
+        let begun = std::time::Instant::now();
+        assert!(send(path.as_os_str(), "READY=1").is_err());
+        assert!(begun.elapsed() > PATIENCE / 2);
     }
 }

@@ -46,7 +46,7 @@ pub struct Process {
     pub name: &'static str,
     /// `service.version`.
     pub version: &'static str,
-    /// What tells this process from others of its kind, such as the node's name; `service.instance.id`.
+    /// Where it runs, such as the node's name. With the process's number it is `service.instance.id`.
     pub instance: String,
 }
 
@@ -94,6 +94,7 @@ impl Telemetry {
         let registry = prometheus::Registry::new();
         let mut meters = SdkMeterProvider::builder()
             .with_resource(resource.clone())
+            .with_view(metrics::bounds)
             .with_reader(metrics::exporter(&registry)?);
         let endpoint = arguments.endpoint().map_err(TelemetryError::Endpoint)?.filter(|_| !is_disabled());
         let sampling = Sampling::new(arguments.trace_sample_ratio, endpoint.is_some());
@@ -171,12 +172,17 @@ impl Telemetry {
     }
 }
 
+/// Tells processes of one kind on one node apart: series of two that share an id would be taken for one.
+fn instance(process: &Process) -> String {
+    format!("{}:{}", process.instance, std::process::id())
+}
+
 /// Who sends. What `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` say counts more.
 fn resource(process: &Process) -> Resource {
     let ours = [
         KeyValue::new("service.name", process.name),
         KeyValue::new("service.version", process.version),
-        KeyValue::new("service.instance.id", process.instance.clone()),
+        KeyValue::new("service.instance.id", instance(process)),
         KeyValue::new("telemetry.sdk.name", "opentelemetry"),
         KeyValue::new("telemetry.sdk.language", "rust"),
     ];

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
-use swift_s3_daemon::admin::{self, Admin};
+use swift_s3_daemon::admin::{self, Admin, Door};
 use swift_s3_daemon::logging::{Level, LogSettings, complain};
 use swift_s3_daemon::readiness::Readiness;
 use swift_s3_daemon::service_manager;
@@ -44,6 +45,8 @@ use swift_s3_store::secrets::resolve;
 const EXIT_ROWS_FAILED: u8 = 1;
 /// The command line or the configuration is wrong, or what it names is not there.
 const EXIT_CONFIGURATION: u8 = 2;
+/// A scheduler that does nothing for so long does not work.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 const AFTER_HELP: &str = "\
 Signals:
@@ -239,11 +242,14 @@ async fn live(arguments: &Arguments, life: Life<'_>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = open_admin(arguments, life.telemetry, &life.process.readiness).await {
-        tracing::error!(%error, "could not serve --admin-listen");
-        complain(&format!("swift-s3-sync: --admin-listen: {error}"));
-        return ExitCode::FAILURE;
-    }
+    let _door = match open_admin(arguments, life.telemetry, &life.process).await {
+        Ok(door) => door,
+        Err(error) => {
+            tracing::error!(%error, "could not serve --admin-listen");
+            complain(&format!("swift-s3-sync: --admin-listen: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     if let Some(etcd) = &life.etcd
         && let Err(error) = etcd.get(&etcd.key("workers/")).await
         && error.kind() == ErrorKind::Denied
@@ -284,16 +290,23 @@ fn start_telemetry(arguments: &Arguments, config: &SyncConfig) -> Result<Telemet
 async fn open_admin(
     arguments: &Arguments,
     telemetry: &Telemetry,
-    readiness: &Readiness,
-) -> std::io::Result<()> {
-    let Some(address) = arguments.admin_listen else { return Ok(()) };
-    let readiness = readiness.clone();
-    let admin = Admin::new(
-        telemetry.metrics().clone(),
-        telemetry.level().clone(),
-        Arc::new(move || readiness.state()),
-    );
-    admin::open(address, admin, arguments.admin_port_file.as_deref()).await.map(drop)
+    process: &OfProcess,
+) -> std::io::Result<Option<Door>> {
+    let Some(address) = arguments.admin_listen else { return Ok(None) };
+    let (readiness, metrics) = (process.readiness.clone(), process.metrics.clone());
+    let state = move || readiness.state().and_then(|()| is_turning(metrics.idle()));
+    let admin = Admin::new(telemetry.metrics().clone(), telemetry.level().clone(), Arc::new(state));
+    admin::open(address, admin, arguments.admin_port_file.as_deref()).await.map(Some)
+}
+
+/// Says so when the scheduler, which turns each second, has done nothing for long.
+fn is_turning(idle: Option<Duration>) -> Result<(), String> {
+    match idle {
+        Some(idle) if idle > HANGS_AFTER => {
+            Err(format!("the scheduler has done nothing for {} s", idle.as_secs()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The configuration file; under a control plane what of it belongs to the node, with its text.
@@ -424,7 +437,7 @@ async fn alone(
     let servers = work.shared.container_servers.clone();
     let scheduler = Scheduler::new(work);
     if arguments.once {
-        return once(scheduler, signals).await;
+        return once(scheduler, signals, process).await;
     }
     let path = arguments.config.clone().unwrap_or_default();
     let running = std::sync::Mutex::new(config);
@@ -437,16 +450,28 @@ async fn alone(
         config
     };
     let stop = CancellationToken::new();
-    tokio::spawn(reporter::run(sources.board, statuses, servers, reporter::PAUSE_ALONE, stop.clone()));
+    // Looks at all databases are not worth it when nobody is told of them.
+    if arguments.admin_listen.is_some() || arguments.telemetry.has_collector() {
+        let audience = reporter::Audience::Metrics;
+        tokio::spawn(reporter::run(sources.board, statuses, servers, audience, stop.clone()));
+    }
     process.readiness.ready();
     scheduler.run(signals, Box::new(reload), receiver).await;
     stop.cancel();
     ExitCode::SUCCESS
 }
 
-async fn once(scheduler: Scheduler, signals: Signals) -> ExitCode {
+async fn once(scheduler: Scheduler, signals: Signals, process: &OfProcess) -> ExitCode {
+    process.readiness.ready();
     let succeeded = scheduler.run_once(signals).await;
+    stopping(process);
     if succeeded { ExitCode::SUCCESS } else { ExitCode::from(EXIT_ROWS_FAILED) }
+}
+
+/// Tells those who watch that the process is about to end.
+fn stopping(process: &OfProcess) {
+    process.readiness.not_ready("stopping");
+    service_manager::stopping();
 }
 
 /// How this worker shares the work with others. A single round is too short to own anything.
@@ -513,5 +538,17 @@ fn parts(
         coordination: around.coordination,
         readiness: process.readiness.clone(),
         telling: process.telling.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheduler_that_hangs_is_not_ready_and_one_that_has_not_begun_is_no_trouble() {
+        for (idle, is_ready) in [(None, true), (Some(1), true), (Some(60), true), (Some(61), false)] {
+            assert_eq!(is_turning(idle.map(Duration::from_secs)).is_ok(), is_ready, "{idle:?}");
+        }
     }
 }

@@ -19,10 +19,15 @@ use crate::swift::topology::{ContainerPlace, SwiftTopology};
 
 /// Account servers are asked for a page of this many names.
 const LISTING_PAGE: u32 = 10_000;
+/// Containers whose databases are looked for at once, in a blocking thread.
+const LOCATED_AT_ONCE: usize = 1_000;
 /// An account is listed again after this long at the earliest: a listing costs the account server more than a poll costs us.
 const LISTING_INTERVAL: Duration = Duration::from_secs(10);
 /// Containers whose root is on other machines are asked for shards this often.
 const REMOTE_SHARDS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Is called now and then by what takes long.
+pub type Progress<'a> = &'a (dyn Fn() + Send + Sync);
 
 /// A database to follow for a mapping.
 #[derive(Clone, Debug)]
@@ -74,15 +79,15 @@ impl Discovery {
         }
     }
 
-    /// Finds what `config` asks for.
-    pub async fn look(&mut self, config: &SyncConfig) -> Discovered {
+    /// Finds what `config` asks for. Calls `progress` on its way, which may take minutes.
+    pub async fn look(&mut self, config: &SyncConfig, progress: Progress<'_>) -> Discovered {
         let mut discovered = Discovered::default();
         let mut wanted: Vec<(usize, String)> = Vec::new();
         for (index, mapping) in config.mappings.iter().enumerate() {
             match &mapping.container {
                 ContainerSelector::One(container) => wanted.push((index, container.clone())),
                 ContainerSelector::All => {
-                    let listing = self.list(&mapping.account, &mut discovered.problems).await;
+                    let listing = self.list(&mapping.account, &mut discovered.problems, progress).await;
                     // A listing that failed leaves what is known already in place.
                     let names = listing.clone().or_else(|| self.known_listing(&mapping.account));
                     discovered.listings.insert(mapping.account.clone(), listing);
@@ -96,7 +101,7 @@ impl Discovery {
                 config.mappings.get(*index).map(|mapping| (mapping.account.clone(), container.clone()))
             })
             .collect();
-        let located = self.locate(names.clone(), &mut discovered.problems).await;
+        let located = self.locate(names.clone(), &mut discovered.problems, progress).await;
         let mut shards: Vec<(usize, String, Vec<Name>)> = Vec::new();
         for (((mapping, container), name), place) in wanted.into_iter().zip(names).zip(located) {
             match place {
@@ -112,6 +117,7 @@ impl Discovery {
                 }
                 Located::Elsewhere => {
                     let children = self.shards_of_remote_root(&name, &mut discovered.problems).await;
+                    progress();
                     if !children.is_empty() {
                         shards.push((mapping, container, children));
                     }
@@ -119,7 +125,7 @@ impl Discovery {
             }
         }
         for (mapping, container, children) in shards {
-            for place in self.locate(children, &mut discovered.problems).await {
+            for place in self.locate(children, &mut discovered.problems, progress).await {
                 if let Located::Here { sources, .. } = place {
                     discovered.found.extend(sources.into_iter().map(|source| Found {
                         mapping,
@@ -137,7 +143,12 @@ impl Discovery {
     }
 
     /// Every container of an account, or `None` when not all could be listed.
-    async fn list(&mut self, account: &str, problems: &mut Vec<String>) -> Option<HashSet<String>> {
+    async fn list(
+        &mut self,
+        account: &str,
+        problems: &mut Vec<String>,
+        progress: Progress<'_>,
+    ) -> Option<HashSet<String>> {
         if let Some((at, names)) = self.listings.get(account)
             && at.elapsed() < LISTING_INTERVAL
         {
@@ -146,6 +157,7 @@ impl Discovery {
         let mut names = HashSet::new();
         let mut marker = String::new();
         loop {
+            progress();
             match self.servers.list_containers(account, &marker, LISTING_PAGE).await {
                 Ok(page) => {
                     let Some(last) = page.last().cloned() else { break };
@@ -166,7 +178,21 @@ impl Discovery {
         Some(names)
     }
 
-    async fn locate(&self, names: Vec<Name>, problems: &mut Vec<String>) -> Vec<Located> {
+    async fn locate(
+        &self,
+        names: Vec<Name>,
+        problems: &mut Vec<String>,
+        progress: Progress<'_>,
+    ) -> Vec<Located> {
+        let mut located = Vec::with_capacity(names.len());
+        for some in names.chunks(LOCATED_AT_ONCE) {
+            progress();
+            located.extend(self.locate_some(some.to_vec(), problems).await);
+        }
+        located
+    }
+
+    async fn locate_some(&self, names: Vec<Name>, problems: &mut Vec<String>) -> Vec<Located> {
         let locator = Arc::clone(&self.locator);
         let count = names.len();
         let located = tokio::task::spawn_blocking(move || {

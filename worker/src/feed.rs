@@ -27,7 +27,7 @@ use crate::coordination::{Mode, Regime};
 use crate::lane::{Lane, Rows, Waits, lanes};
 use crate::mapping_state::MappingState;
 use crate::memory::{FeedName, Memory, Origin};
-use crate::metrics::Metrics;
+use crate::metrics::{Ending, Metrics};
 use crate::parked::Parked;
 use crate::progress::Progress;
 use crate::status_file::SavedFeed;
@@ -248,6 +248,8 @@ pub struct PassEnd {
     pub failures: usize,
     /// The pass could not do its work: the database or the remote failed, or progress cannot be saved.
     pub broken: bool,
+    /// How far it came, for metrics.
+    pub ending: Ending,
 }
 
 impl Feed {
@@ -361,7 +363,12 @@ impl Feed {
         }
         if let Some(until) = self.remote.health.paused_until(tokio::time::Instant::now()) {
             let rest = until.duration_since(tokio::time::Instant::now());
-            return PassEnd { again_at: Some(now().plus(rest)), broken: true, ..PassEnd::default() };
+            return PassEnd {
+                again_at: Some(now().plus(rest)),
+                broken: true,
+                ending: Ending::Broken,
+                ..PassEnd::default()
+            };
         }
         self.note_seen();
         // Taken out for the walk: after a panic in it, the next one starts from what was saved.
@@ -374,6 +381,9 @@ impl Feed {
         *guard = Some(state);
         // A single round that left rows in the pending file has not handled everything.
         end.broken |= (settings.once && !flushed) || headers_owed_until.is_some();
+        if end.broken {
+            end.ending = Ending::Broken;
+        }
         end.again_at = end.again_at.into_iter().chain(headers_owed_until).min();
         end
     }
@@ -431,7 +441,12 @@ impl Feed {
         }
         tracing::warn!(account = %self.source.account, container = %self.source.container,
             path = %self.source.database.display(), %error, "could not read the container database");
-        PassEnd { again_at: Some(now().plus(Duration::from_secs(10))), broken: true, ..PassEnd::default() }
+        PassEnd {
+            again_at: Some(now().plus(Duration::from_secs(10))),
+            broken: true,
+            ending: Ending::Broken,
+            ..PassEnd::default()
+        }
     }
 
     /// How this feed is called towards its memory.
@@ -475,7 +490,7 @@ impl Feed {
                 tracing::warn!(account = %self.source.account, container = %self.source.container, %error,
                     "could not read how far the last owner was; trying again");
                 let again_at = Some(now().plus(Duration::from_secs(1)));
-                PassEnd { again_at, broken: true, ..PassEnd::default() }
+                PassEnd { again_at, broken: true, ending: Ending::Broken, ..PassEnd::default() }
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Metrics are declared in [`METRICS`]. Counters are counted where things happen, gauges looked up when somebody asks; what costs more
 //! than a look is worked out in the background before (see [`crate::control::reporter`]). Labels are bounded: mappings are the finest
-//! thing that is told apart, and only the first 200 of them.
+//! thing that is told apart, and only 200 of them.
 
 mod catalogue;
 mod labels;
@@ -11,12 +11,13 @@ mod told;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
 use swift_s3_daemon::metrics::{Metrics as Process, RemoteRequests, label};
 use swift_s3_daemon::telemetry::propagation;
+use swift_s3_policy::Timestamp;
 use swift_s3_store::{EndedRequest, RequestObserver};
 
 use crate::feed::now;
@@ -48,6 +49,29 @@ struct Instruments {
     reloads: Counter<u64>,
     labels: MappingLabels,
     told: Arc<Told>,
+}
+
+/// For how long a feed has been followed, and what its rows wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Followed {
+    /// Older writes wait for other reasons than how fast this worker is: they were there before the mapping, or before the worker.
+    pub(crate) since: Timestamp,
+    /// Writes wait for this age as the mapping has it.
+    pub(crate) copy_after: Duration,
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It did not look at the database: the worker stops, the mapping is paused, or there is no database.
+    #[default]
+    NotBegun,
+    /// Everything that was due was handled or set aside.
+    Whole,
+    /// It gave way, or was paused or stopped, with rows left.
+    CutShort,
+    /// The database, the remote or the saving of progress failed.
+    Broken,
 }
 
 /// What became of a configuration.
@@ -103,7 +127,15 @@ impl Metrics {
     }
 
     /// Counts a row that somebody had in hand for `taken`, and what became of it.
-    pub fn handled(&self, mapping: &str, row: &Row, taken: Duration, result: &Result<Done, Trouble>) {
+    /// Of those writes that `followed` says were followed from the beginning, counts the time until they were durable.
+    pub(crate) fn handled(
+        &self,
+        mapping: &str,
+        row: &Row,
+        followed: &Followed,
+        taken: Duration,
+        result: &Result<Done, Trouble>,
+    ) {
         let (action, word) = (action(row, result), word(result));
         let labels = [self.0.labels.of(mapping), label("action", action), label("result", word)];
         self.0.actions.add(1, &labels);
@@ -117,8 +149,9 @@ impl Metrics {
             matches!(done.outcome, Outcome::Copied(_) | Outcome::MetadataUpdated | Outcome::Deleted);
         let at = row.timestamps.metadata;
         // A restored object has the time of the write that was archived; a row that an operator asked for was not written at all.
-        if is_durable_now && at.offset() == 0 && row.rowid > 0 {
-            self.0.propagation.record(now().since(at).as_secs_f64(), &[action_label]);
+        if is_durable_now && at.offset() == 0 && row.rowid > 0 && at >= followed.since {
+            let due = if row.deleted { at } else { at.plus(followed.copy_after) };
+            self.0.propagation.record(now().since(due).as_secs_f64(), &[action_label]);
         }
     }
 
@@ -143,12 +176,17 @@ impl Metrics {
         self.0.running.add(1, &[]);
     }
 
-    /// A pass has ended.
-    pub(crate) fn pass_ended(&self, taken: Duration, is_broken: bool) {
+    /// A pass has ended. One that never began counts for nothing.
+    pub(crate) fn pass_ended(&self, taken: Duration, ending: Ending) {
         self.0.running.add(-1, &[]);
-        let result = if is_broken { "broken" } else { OK };
+        let result = match ending {
+            Ending::NotBegun => return,
+            Ending::Whole => OK,
+            Ending::CutShort => "cut_short",
+            Ending::Broken => "broken",
+        };
         self.0.pass.record(taken.as_secs_f64(), &[label("result", result)]);
-        if !is_broken {
+        if ending == Ending::Whole {
             self.0.told.pass_succeeded();
         }
     }
@@ -156,6 +194,12 @@ impl Metrics {
     /// The scheduler does something; so many feeds have a date.
     pub(crate) fn turned(&self, due: usize) {
         self.0.told.turned(due);
+    }
+
+    /// For how long the scheduler has done nothing. `None` before its first turn.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        self.0.told.idle()
     }
 
     /// A configuration is in force from now on.
@@ -188,9 +232,14 @@ impl Metrics {
         self.0.told.set_connected(is_connected);
     }
 
-    /// The control plane has acknowledged a report.
-    pub fn report_acknowledged(&self) {
-        self.0.told.acknowledged();
+    /// A report was sent to the control plane.
+    pub(crate) fn reported(&self) {
+        self.0.told.reported();
+    }
+
+    /// The control plane has acknowledged a report; the `oldest` of those that still wait was sent then.
+    pub(crate) fn report_acknowledged(&self, oldest: Option<Instant>) {
+        self.0.told.acknowledged(oldest);
     }
 }
 
@@ -272,11 +321,12 @@ mod tests {
         metrics.keep_mappings(&["m".to_owned()]);
         let taken = Duration::from_millis(20);
         let done = |outcome, archived| Ok(Done { outcome, archived, carried: None });
-        metrics.handled("m", &row(false), taken, &done(Outcome::Copied(5), true));
-        metrics.handled("x", &row(true), taken, &done(Outcome::Deleted, false));
-        metrics.handled("m", &row(false), taken, &done(Outcome::AlreadyThere, false));
+        let followed = followed(Duration::ZERO);
+        metrics.handled("m", &row(false), &followed, taken, &done(Outcome::Copied(5), true));
+        metrics.handled("x", &row(true), &followed, taken, &done(Outcome::Deleted, false));
+        metrics.handled("m", &row(false), &followed, taken, &done(Outcome::AlreadyThere, false));
         let failure = Failure::new(Reason::LocalMissing, "gone");
-        metrics.handled("m", &row(false), taken, &Err(Trouble::Row(failure)));
+        metrics.handled("m", &row(false), &followed, taken, &Err(Trouble::Row(failure)));
         let text = process.render();
         for line in [
             r#"swift_s3_sync_object_actions_total{action="copied",mapping="m",result="ok"} 1"#,
@@ -290,5 +340,104 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+    }
+
+    /// Followed for an hour.
+    fn followed(copy_after: Duration) -> Followed {
+        let since = Timestamp::from_units(now().units() - 3_600 * 100_000);
+        Followed { since, copy_after }
+    }
+
+    #[test]
+    fn the_delay_is_of_writes_that_were_followed_from_the_beginning_and_without_their_wait() {
+        let process = Process::default();
+        let metrics = Metrics::new(&process);
+        let copied = Ok(Done { outcome: Outcome::Copied(5), archived: false, carried: None });
+        let aged = |seconds: u64| {
+            let at = Timestamp::from_units(now().units() - seconds * 100_000);
+            Row { timestamps: RowTimestamps { data: at, content_type: at, metadata: at }, ..row(false) }
+        };
+        let handle = |row: &Row, copy_after| {
+            metrics.handled("m", row, &followed(copy_after), Duration::ZERO, &copied);
+        };
+        // A first copy of what was there before.
+        handle(&aged(86_400), Duration::ZERO);
+        handle(&aged(1_000), Duration::from_secs(960));
+        let text = process.render();
+        let bucket = |le: &str| {
+            format!(r#"swift_s3_sync_propagation_delay_seconds_bucket{{action="copied",le="{le}"}}"#)
+        };
+        for line in
+            [format!("{} 0", bucket("30")), format!("{} 1", bucket("60")), format!("{} 1", bucket("+Inf"))]
+        {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn only_whole_passes_are_successes_and_those_that_never_began_are_not_told() {
+        let process = Process::default();
+        let metrics = Metrics::new(&process);
+        let last = || {
+            let text = process.render();
+            text.lines().any(|line| line == "swift_s3_sync_pass_last_success_time_seconds 0")
+        };
+        for ending in [Ending::NotBegun, Ending::CutShort, Ending::Broken] {
+            metrics.pass_begins();
+            metrics.pass_ended(Duration::ZERO, ending);
+            assert!(last(), "{ending:?}");
+        }
+        metrics.pass_begins();
+        metrics.pass_ended(Duration::ZERO, Ending::Whole);
+        assert!(!last());
+        let text = process.render();
+        let passes =
+            text.lines().filter(|line| line.starts_with("swift_s3_sync_pass_duration_seconds_count"));
+        assert_eq!(passes.count(), 3, "{text}");
+        assert!(text.contains("swift_s3_sync_pass_running 0"), "{text}");
+    }
+
+    #[test]
+    fn every_series_of_every_mapping_has_room() {
+        let process = Process::default();
+        let metrics = Metrics::new(&process);
+        let ids: Vec<String> = (0..201).map(|number| format!("m{number}")).collect();
+        metrics.keep_mappings(&ids);
+        let followed = followed(Duration::ZERO);
+        let words = [
+            "local_missing",
+            "local_stale",
+            "local_unavailable",
+            "local_read",
+            "local_corrupt",
+            "needs_proxy",
+            "large_object",
+            "segment_missing",
+            "symlink",
+            "key_too_long",
+            "metadata_too_large",
+            "object_too_large",
+            "remote_unavailable",
+            "remote_denied",
+            "remote_refused",
+            "remote_mismatch",
+            "local_delete",
+            "bad_row",
+            "future_timestamp",
+            "restored",
+            "unsettled",
+            "other",
+        ];
+        for id in &ids {
+            for (deleted, word) in words.iter().flat_map(|word| [(false, word), (true, word)]) {
+                let failure = Failure::new(Reason::from_word(word), "x");
+                metrics.handled(id, &row(deleted), &followed, Duration::ZERO, &Err(Trouble::Row(failure)));
+            }
+        }
+        let text = process.render();
+        assert!(!text.contains("otel_metric_overflow"));
+        let series =
+            text.lines().filter(|line| line.starts_with("swift_s3_sync_object_actions_total{")).count();
+        assert_eq!(series, 201 * words.len() * 2);
     }
 }

@@ -32,6 +32,7 @@ use crate::coordination::{Coordination, View};
 use crate::discover::{Discovered, Discovery, Found};
 use crate::feed::{Feed, PassEnd, PassSettings, Shared, now};
 use crate::memory::{FeedName, Memory};
+use crate::metrics::Ending;
 use crate::status_file::{Keep, StatusDir, file_name};
 use crate::telling::Telling;
 use crate::transfer::Route;
@@ -244,6 +245,7 @@ impl Scheduler {
             if self.passes.is_empty() {
                 break;
             }
+            self.shared.metrics.turned(self.due.len());
             tokio::select! {
                 Some(_) = self.passes.join_next() => {}
                 request = signals.next() => if request == Request::Stop {
@@ -439,10 +441,11 @@ impl Scheduler {
                 let pass = std::panic::AssertUnwindSafe(feed.run(&shared, &settings, &stop));
                 pass.catch_unwind().await.unwrap_or_else(|_| {
                     tracing::error!(container = %feed.route.container, "a pass broke off; see standard error");
-                    PassEnd { again_at: Some(now().plus(REST_AFTER_PANIC)), broken: true, ..PassEnd::default() }
+                    let again_at = Some(now().plus(REST_AFTER_PANIC));
+                    PassEnd { again_at, broken: true, ending: Ending::Broken, ..PassEnd::default() }
                 })
             };
-            shared.metrics.pass_ended(begun.elapsed(), end.broken);
+            shared.metrics.pass_ended(begun.elapsed(), end.ending);
             drop(permit);
             // Fails only when the scheduler is gone.
             drop(ends.send((key, end)).await);

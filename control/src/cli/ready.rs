@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use swift_s3_daemon::admin::{self, Admin};
+use swift_s3_daemon::admin::{self, Admin, Door};
 use swift_s3_daemon::readiness::Readiness;
 use swift_s3_daemon::telemetry::Telemetry;
 
@@ -62,16 +62,16 @@ fn can_store(store: &Store) -> Result<(), String> {
     store.trouble().map_or(Ok(()), |trouble| Err(format!("nothing can be stored: {trouble}")))
 }
 
-/// Opens the admin endpoint, if it is wanted.
+/// Opens the admin endpoint, if it is wanted; to be kept while the process lives.
 pub(super) async fn open_admin(
     arguments: &Arguments,
     telemetry: &Telemetry,
     ready: &Ready,
-) -> Result<(), Failure> {
-    let Some(address) = arguments.admin_listen else { return Ok(()) };
+) -> Result<Option<Door>, Failure> {
+    let Some(address) = arguments.admin_listen else { return Ok(None) };
     let ready = ready.clone();
     let admin =
         Admin::new(telemetry.metrics().clone(), telemetry.level().clone(), Arc::new(move || ready.look()));
     let opened = admin::open(address, admin, arguments.admin_port_file.as_deref()).await;
-    opened.map(drop).map_err(|error| failed(format!("--admin-listen {address}: {error}")))
+    opened.map(Some).map_err(|error| failed(format!("--admin-listen {address}: {error}")))
 }

@@ -1,10 +1,14 @@
 //! What every process tells of itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Kind, Metric, Metrics, label};
 use crate::logging::LogCounts;
 use crate::process_load::{ProcessLoad, Taken};
+
+/// One look at all metrics takes less.
+const SAME_MOMENT: Duration = Duration::from_millis(100);
 
 const BUILD: Metric = Metric {
     name: "swift_s3_sync.build.info",
@@ -73,15 +77,25 @@ pub(crate) fn observe(metrics: &Metrics, name: &'static str, version: &'static s
     let build = [label("service.name", name), label("service.version", version)];
     BUILD.observe(&meter, move |seen| seen.observe(1, &build));
     let load = ProcessLoad::begin();
+    let last = Arc::<Mutex<Option<(Instant, Taken)>>>::default();
+    // Five metrics look at what is read once: it is of one moment, and listing all open files takes its time.
     let with = move |look: &dyn Fn(&Taken)| {
-        if let Some(taken) = load.read() {
-            look(&taken);
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(at, _)| at.elapsed() > SAME_MOMENT) {
+            *last = load.read().map(|taken| (Instant::now(), taken));
+        }
+        if let Some((_, taken)) = &*last {
+            look(taken);
         }
     };
-    CPU.observe_f64(&meter, move |seen| with(&|taken| seen.observe(taken.cpu.as_secs_f64(), &[])));
-    MEMORY.observe(&meter, move |seen| with(&|taken| seen.observe(taken.memory_bytes, &[])));
-    FILES.observe(&meter, move |seen| with(&|taken| seen.observe(taken.open_files, &[])));
-    FILES_LIMIT.observe(&meter, move |seen| with(&|taken| seen.observe(taken.max_open_files, &[])));
+    let read = with.clone();
+    CPU.observe_f64(&meter, move |seen| read(&|taken| seen.observe(taken.cpu.as_secs_f64(), &[])));
+    let read = with.clone();
+    MEMORY.observe(&meter, move |seen| read(&|taken| seen.observe(taken.memory_bytes, &[])));
+    let read = with.clone();
+    FILES.observe(&meter, move |seen| read(&|taken| seen.observe(taken.open_files, &[])));
+    let read = with.clone();
+    FILES_LIMIT.observe(&meter, move |seen| read(&|taken| seen.observe(taken.max_open_files, &[])));
     UPTIME.observe_f64(&meter, move |seen| with(&|taken| seen.observe(taken.uptime.as_secs_f64(), &[])));
     let lines = Arc::clone(&counts);
     LINES.observe(&meter, move |seen| {

@@ -21,6 +21,12 @@ pub struct TelemetryArguments {
 }
 
 impl TelemetryArguments {
+    /// True when traces and metrics are pushed to a collector.
+    #[must_use]
+    pub fn has_collector(&self) -> bool {
+        !super::is_disabled() && matches!(self.endpoint(), Ok(Some(_)))
+    }
+
     /// The collector, if there is one. By OpenTelemetry's rules an empty text is none.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! Traces on their way out: those that were chosen, and those in which something failed.
 //!
 //! An operation is what happens from a span that has no parent in this process until that span ends. Of an operation that was not
-//! chosen the spans wait until then; if one of them failed all of them are sent, otherwise none. How many wait is bounded by what
-//! is in flight, and by [`MAX_WAITING`] and [`MAX_OF_OPERATION`]; those that failed have a bound of their own, so that they are not the
+//! chosen the spans wait until then; if one of them failed all of them are sent, otherwise none. So many operations a second are sent
+//! for that at most, of those that failed themselves more than of those that went well in the end: when a remote is down everything
+//! fails alike, and what is chosen must have room. How many wait is bounded by what is in flight, and by [`MAX_WAITING`] and [`MAX_OF_OPERATION`]; those that failed have a bound of their own, so that they are not the
 //! ones that are left out.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::Context;
 use opentelemetry::trace::{Span as _, SpanContext, SpanId, Status, TraceContextExt as _};
@@ -24,6 +25,10 @@ const MAX_WAITING: usize = 20_000;
 const MAX_OF_OPERATION: usize = 200;
 /// Failed spans of one operation that wait beyond that.
 const MAX_FAILED: usize = 50;
+/// Operations that failed and are sent in a second, though they were not chosen.
+const FAILED_A_SECOND: u32 = 50;
+/// The same of operations that went well although something in them failed, such as a request that was repeated.
+const TROUBLED_A_SECOND: u32 = 5;
 
 /// Spans of this program that tell of operations, and what is worth telling of inside them.
 pub(super) fn is_ours(metadata: &Metadata<'_>) -> bool {
@@ -57,6 +62,25 @@ struct Waiting {
     /// not tell them apart.
     firsts: HashMap<SpanId, SpanId>,
     spans: usize,
+    failed: Allowance,
+    troubled: Allowance,
+}
+
+/// How many were sent in this second.
+#[derive(Debug, Default)]
+struct Allowance {
+    second: Option<Instant>,
+    sent: u32,
+}
+
+impl Allowance {
+    fn take(&mut self, most: u32, now: Instant) -> bool {
+        if self.second.is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1)) {
+            (self.second, self.sent) = (Some(now), 0);
+        }
+        self.sent = self.sent.saturating_add(1);
+        self.sent <= most
+    }
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +106,13 @@ impl Waiting {
         if first == id {
             let operation = self.operations.remove(&id).unwrap_or_default();
             self.spans -= operation.spans.len();
-            if operation.failed == 0 && !has_failed {
+            let now = Instant::now();
+            let is_sent = if has_failed {
+                self.failed.take(FAILED_A_SECOND, now)
+            } else {
+                operation.failed > 0 && self.troubled.take(TROUBLED_A_SECOND, now)
+            };
+            if !is_sent {
                 return Vec::new();
             }
             let mut spans = operation.spans;
@@ -91,7 +121,8 @@ impl Waiting {
         }
         // Its operation has ended before it: nothing is left to wait for.
         let Some(operation) = self.operations.get_mut(&first) else {
-            return if has_failed { vec![span] } else { Vec::new() };
+            let is_sent = has_failed && self.troubled.take(TROUBLED_A_SECOND, Instant::now());
+            return if is_sent { vec![span] } else { Vec::new() };
         };
         let has_room = self.spans < MAX_WAITING && operation.spans.len() < MAX_OF_OPERATION;
         if has_room || (has_failed && operation.failed < MAX_FAILED) {
@@ -213,6 +244,28 @@ mod tests {
             assert_eq!(ids(&waiting.ended(span(1, first_failed))), sent);
             assert!(is_empty(&waiting));
         }
+    }
+
+    #[test]
+    fn when_everything_fails_so_many_are_sent_in_a_second() {
+        let (mut allowance, now) = (Allowance::default(), Instant::now());
+        let mut sent = |after| (0..100).filter(|_| allowance.take(50, now + after)).count();
+        assert_eq!(sent(Duration::ZERO), 50);
+        assert_eq!(sent(Duration::from_millis(999)), 0);
+        assert_eq!(sent(Duration::from_secs(1)), 50);
+        // What was repeated and went well in the end has less room, and takes none from what failed.
+        let mut waiting = Waiting::default();
+        let mut send = |root_failed| {
+            let sent = (0..60_u64).filter(|_| {
+                waiting.begun(id(1), None);
+                waiting.begun(id(2), Some(id(1)));
+                waiting.ended(span(2, true));
+                !waiting.ended(span(1, root_failed)).is_empty()
+            });
+            sent.count()
+        };
+        let (troubled, failed) = (send(false), send(true));
+        assert!(troubled < 60 && troubled < failed, "{troubled} {failed}");
     }
 
     #[test]

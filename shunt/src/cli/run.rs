@@ -221,10 +221,10 @@ async fn open_admin(
         telemetry.level().clone(),
         Arc::new(move || readiness.state()),
     );
-    let address = admin::open(address, admin, None)
+    let door = admin::open(address, admin, None)
         .await
         .map_err(|error| format!("--admin-listen {address}: {error}"))?;
-    let _ = writeln!(opened, "admin {address}");
+    let _ = writeln!(opened, "admin {}", door.address);
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use crate::audit::Auditor;
 use crate::control::configuration::{Configuration, read, refusal, switches};
 use crate::control::explain::explain;
 use crate::control::load;
+use crate::control::reporter::Audience;
 use crate::control::session::{Incoming, Parts as SessionParts, Session};
 use crate::feed::Tried;
 use crate::reason::Reason;
@@ -79,12 +80,14 @@ pub(super) async fn serve(
     tokio::spawn(load::run(Arc::clone(&board), Arc::clone(&statuses), stop.clone()));
     let begun = first(&mut snapshot, kept, arguments.once, &mut signals).await;
     let Some(in_force) = begun else {
+        stopping(process);
         stop.cancel();
         return if arguments.once { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     };
     let stood =
         stand_on(in_force, local.as_deref(), etcd.is_some(), &mut snapshot, &answers, &mut signals).await;
     let Some((in_force, config, ground)) = stood else {
+        stopping(process);
         stop.cancel();
         return ExitCode::SUCCESS;
     };
@@ -106,7 +109,7 @@ pub(super) async fn serve(
     let objects = work.shared.transfer.local().clone();
     let scheduler = Scheduler::new(work);
     let code = if arguments.once {
-        once(scheduler, signals).await
+        once(scheduler, signals, process).await
     } else {
         let (orders, receiver) = mpsc::channel(QUEUE);
         let configuration = Configuration {
@@ -124,7 +127,7 @@ pub(super) async fn serve(
         };
         tokio::spawn(configuration.run(in_force, stop.clone()));
         let auditor = Auditor::new(Arc::clone(&board), servers.clone(), objects, orders.clone());
-        tokio::spawn(reporter::run(Arc::clone(&board), statuses, servers, reporter::PAUSE, stop.clone()));
+        tokio::spawn(reporter::run(Arc::clone(&board), statuses, servers, Audience::Control, stop.clone()));
         tokio::spawn(act(commands, contacts, orders, answers, board, link, Arc::new(auditor)));
         let nothing_to_read = || {
             tracing::info!("SIGHUP does nothing here: the control plane pushes the configuration");

@@ -1,5 +1,7 @@
 //! Looks at every feed now and then, and keeps what it saw for the next heartbeat.
 
+mod looks;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,25 +10,14 @@ use arc_swap::ArcSwap;
 use swift_s3_proto::v1;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::wire;
 use crate::board::Board;
 use crate::coordination::{Coordination, Log, View};
-use crate::feed::Feed;
 use crate::lag::Backlog;
-use crate::lane::Share;
-use crate::parked::Parked;
-use crate::swift::container_server::ContainerServers;
 
-/// A look at all feeds begins this long after the one before has ended, under a control plane, where people watch.
-pub const PAUSE: Duration = Duration::from_secs(2);
-/// The same where nothing but metrics is made of it.
-pub const PAUSE_ALONE: Duration = Duration::from_secs(15);
-/// A feed with nothing to do is counted again after this long, though nothing seems to have changed.
-const RECOUNT: Duration = Duration::from_secs(60);
-/// Rows that only wait for their age change slowly.
-const RECOUNT_WAITING: Duration = Duration::from_secs(15);
+pub use looks::{Audience, run};
+
 /// After this long without a look, what was seen is not true any more.
 const OUTDATED: Duration = Duration::from_secs(120);
 
@@ -37,7 +28,23 @@ type Key = (String, String);
 #[derive(Debug, Default)]
 pub struct Statuses {
     state: Mutex<State>,
-    lag: ArcSwap<BTreeMap<String, MappingLag>>,
+    lag: ArcSwap<LagSeen>,
+}
+
+/// How far mappings are behind, and when that was seen.
+#[derive(Debug, Default)]
+struct LagSeen {
+    lag: Arc<BTreeMap<String, MappingLag>>,
+    at: Option<Instant>,
+    /// When all feeds had been looked at.
+    complete: Option<Instant>,
+}
+
+impl LagSeen {
+    fn still_true(&self, now: Instant) -> Arc<BTreeMap<String, MappingLag>> {
+        let is_true = self.at.is_some_and(|at| now.duration_since(at) <= OUTDATED);
+        if is_true { Arc::clone(&self.lag) } else { Arc::default() }
+    }
 }
 
 /// How far all feeds of one mapping are behind.
@@ -55,15 +62,20 @@ pub struct MappingLag {
     pub deletes_held: u64,
     /// Rows set aside, by the word of their reason.
     pub parked: BTreeMap<&'static str, u64>,
+    /// Feeds of which it is not known how far they are behind now; what was last known of them is in the sums.
+    pub unread: u64,
 }
 
 impl MappingLag {
-    fn count(&mut self, backlog: &Backlog) {
-        self.rows = backlog.rows;
-        self.bytes = backlog.bytes;
-        self.seconds = backlog.seconds;
-        self.rows_waiting = backlog.rows_waiting;
-        self.deletes_held = backlog.deletes_held;
+    fn of(backlog: &Backlog) -> Self {
+        Self {
+            rows: backlog.rows,
+            bytes: backlog.bytes,
+            seconds: backlog.seconds,
+            rows_waiting: backlog.rows_waiting,
+            deletes_held: backlog.deletes_held,
+            ..Self::default()
+        }
     }
 
     /// Adds what is behind in another feed.
@@ -76,6 +88,7 @@ impl MappingLag {
         for (reason, rows) in &other.parked {
             *self.parked.entry(reason).or_default() += rows;
         }
+        self.unread = self.unread.saturating_add(other.unread);
     }
 }
 
@@ -137,10 +150,22 @@ impl Statuses {
         self.lock().sharing = Some(coordination.watch());
     }
 
-    /// How far mappings are behind, by id, as of the end of the last look at all feeds.
+    /// How far mappings are behind, by id, as was last seen; nothing when that was long ago.
     #[must_use]
     pub fn lag(&self) -> Arc<BTreeMap<String, MappingLag>> {
-        self.lag.load_full()
+        self.lag.load().still_true(Instant::now())
+    }
+
+    /// Since when all feeds have been looked at. `None` before the first look has ended.
+    #[must_use]
+    pub fn looked_at_all(&self) -> Option<Instant> {
+        self.lag.load().complete
+    }
+
+    fn put_lag(&self, lag: BTreeMap<String, MappingLag>, is_complete: bool) {
+        let now = Instant::now();
+        let complete = if is_complete { Some(now) } else { self.looked_at_all() };
+        self.lag.store(Arc::new(LagSeen { lag: Arc::new(lag), at: Some(now), complete }));
     }
 
     /// What the process takes of its machine now.
@@ -214,146 +239,6 @@ pub fn mapping_health(board: &Board, refused: &BTreeMap<String, String>) -> Vec<
         .collect()
 }
 
-struct Looked {
-    cursors: Vec<i64>,
-    at: Instant,
-    status: v1::FeedStatus,
-    behind: MappingLag,
-}
-
-/// Looks until told to stop, with a `pause` between two looks at all feeds.
-pub async fn run(
-    board: Arc<Board>,
-    statuses: Arc<Statuses>,
-    servers: ContainerServers,
-    pause: Duration,
-    stop: CancellationToken,
-) {
-    let mut looked: HashMap<Key, Looked> = HashMap::new();
-    loop {
-        let mut seen = HashSet::new();
-        for feed in board.feeds() {
-            if stop.is_cancelled() {
-                return;
-            }
-            let key = look(&feed, &servers, &mut looked).await;
-            if let Some(looked) = looked.get(&key) {
-                statuses.put(key.clone(), looked.status.clone(), Instant::now());
-            }
-            seen.insert(key);
-        }
-        looked.retain(|key, _| seen.contains(key));
-        statuses.retain(&seen);
-        statuses.lag.store(Arc::new(by_mapping(looked.values())));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-fn by_mapping<'a>(looked: impl Iterator<Item = &'a Looked>) -> BTreeMap<String, MappingLag> {
-    let mut sums: BTreeMap<String, MappingLag> = BTreeMap::new();
-    for looked in looked {
-        match sums.get_mut(&looked.status.mapping_id) {
-            Some(sum) => sum.add(&looked.behind),
-            None => drop(sums.insert(looked.status.mapping_id.clone(), looked.behind.clone())),
-        }
-    }
-    sums
-}
-
-/// Rows set aside as failures; those that wait for their time are counted with what is not old enough.
-fn parked_by_reason(parked: Option<&Parked>) -> BTreeMap<&'static str, u64> {
-    let mut counts = BTreeMap::new();
-    let rows = parked.into_iter().flat_map(Parked::iter).map(|(_, row)| row);
-    for row in rows.filter(|row| row.share == Share::Own && !row.reason.is_waiting()) {
-        *counts.entry(row.reason.as_str()).or_default() += 1;
-    }
-    counts
-}
-
-async fn look(feed: &Arc<Feed>, servers: &ContainerServers, looked: &mut HashMap<Key, Looked>) -> Key {
-    let view = feed.view();
-    if view.database.is_empty() {
-        let (key, status) = unread(feed);
-        let behind = MappingLag::default();
-        looked.insert(key.clone(), Looked { cursors: Vec::new(), at: Instant::now(), status, behind });
-        return key;
-    }
-    // No pass sees to it while the mapping is paused or its remote is down, and what is there must count all the same.
-    if feed.mapping.is_paused() || feed.remote.health.paused_until(Instant::now()).is_some() {
-        feed.flush_pending(servers).await;
-    }
-    let key = (feed.identity.clone(), view.database.clone());
-    let cursors: Vec<i64> = view.lanes.iter().map(|(_, cursor)| *cursor).collect();
-    let is_current = looked.get(&key).is_some_and(|known| {
-        let lag = known.status.lag.as_ref();
-        let is_quiet = lag.is_some_and(|lag| lag.rows == 0 && lag.deletes_held == 0);
-        let patience = if lag.is_some_and(|lag| lag.rows_waiting > 0) { RECOUNT_WAITING } else { RECOUNT };
-        is_quiet && known.cursors == cursors && known.at.elapsed() < patience && !feed.has_changed()
-    });
-    if !is_current {
-        let mut behind = MappingLag { parked: parked_by_reason(view.parked()), ..MappingLag::default() };
-        let (lag, trouble) = match feed.backlog().await {
-            Ok(Some(backlog)) => {
-                behind.count(&backlog);
-                (Some(lag(&backlog)), String::new())
-            }
-            Ok(None) => (None, "the database was replaced and is being read".to_owned()),
-            Err(error) => (None, format!("could not read the database: {error}")),
-        };
-        let (rows_done, bytes_sent) = feed.totals();
-        let status = v1::FeedStatus {
-            key: Some(v1::FeedKey { mapping_identity: key.0.clone(), database_id: key.1.clone() }),
-            mapping_id: feed.mapping.id.clone(),
-            account: feed.route.account.clone(),
-            container: feed.route.container.clone(),
-            lag,
-            rows_done,
-            bytes_sent,
-            trouble,
-            replicas: feed.source.own.clone(),
-            nodes: view.nodes,
-            deletes_held_at: view.held.as_ref().map(|held| wire::time(held.since)),
-            deletes_held_because: view.held.map(|held| held.because).unwrap_or_default(),
-        };
-        looked.insert(key.clone(), Looked { cursors, at: Instant::now(), status, behind });
-    }
-    key
-}
-
-/// A database that no pass has read yet has no id; its file's name stands for it.
-fn unread(feed: &Feed) -> (Key, v1::FeedStatus) {
-    let file = feed.source.database.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let key = (feed.identity.clone(), format!("unread {}", file.unwrap_or_default()));
-    let status = v1::FeedStatus {
-        key: Some(v1::FeedKey { mapping_identity: key.0.clone(), database_id: key.1.clone() }),
-        mapping_id: feed.mapping.id.clone(),
-        account: feed.route.account.clone(),
-        container: feed.route.container.clone(),
-        trouble: "not read yet".to_owned(),
-        replicas: feed.source.own.clone(),
-        nodes: feed.source.place.nodes,
-        ..v1::FeedStatus::default()
-    };
-    (key, status)
-}
-
-fn lag(backlog: &Backlog) -> v1::Lag {
-    v1::Lag {
-        rows: backlog.rows,
-        bytes: backlog.bytes,
-        seconds: backlog.seconds,
-        rows_waiting: backlog.rows_waiting,
-        rows_parked: backlog.rows_parked,
-        deletes_held: backlog.deletes_held,
-        is_estimate: backlog.is_estimate,
-        // The heartbeat says when.
-        observed_at: None,
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
@@ -398,6 +283,20 @@ mod tests {
         assert_eq!((told(&mut sent), told(&mut sent)), (load(1), None));
         statuses.put_load(load(2));
         assert_eq!((told(&mut sent), told(&mut Sent::default())), (load(2), load(2)));
+    }
+
+    #[test]
+    fn lag_that_nobody_looks_at_any_more_is_not_told() {
+        let statuses = Statuses::default();
+        let lag = || BTreeMap::from([("m".to_owned(), MappingLag { rows: 1, ..MappingLag::default() })]);
+        assert!(statuses.lag().is_empty() && statuses.looked_at_all().is_none());
+        statuses.put_lag(lag(), true);
+        let complete = statuses.looked_at_all();
+        assert!(complete.is_some());
+        let later = |after| statuses.lag.load().still_true(Instant::now() + after).len();
+        assert_eq!((later(Duration::ZERO), later(OUTDATED + Duration::from_secs(1))), (1, 0));
+        statuses.put_lag(lag(), false);
+        assert_eq!((statuses.lag().len(), statuses.looked_at_all()), (1, complete));
     }
 
     #[test]

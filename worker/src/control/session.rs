@@ -254,6 +254,7 @@ impl Session {
             if let Some(report) = self.usage.next(sequence + 1, Instant::now(), is_stopping) {
                 sequence += 1;
                 waiting.insert(sequence, (Instant::now(), Vec::new()));
+                self.metrics.reported();
                 send(sender, Message::Progress(report)).await?;
             }
             if is_stopping && self.usage.is_answered() {
@@ -281,6 +282,7 @@ impl Session {
                         let (feeds, done) = next_message(&mut batch, most);
                         sequence += 1;
                         waiting.insert(sequence, (Instant::now(), done));
+                        self.metrics.reported();
                         send(sender, Message::Progress(v1::ProgressReport { sequence, feeds, usage: Vec::new(), usage_number: 0 })).await?;
                     }
                 },
@@ -303,7 +305,8 @@ impl Session {
             Some(Order::ProgressAck(ack)) => {
                 acknowledge(waiting, &ack);
                 if ack.failure.is_empty() {
-                    self.metrics.report_acknowledged();
+                    let oldest = waiting.first_key_value().map(|(_, (at, _))| at.into_std());
+                    self.metrics.report_acknowledged(oldest);
                 }
                 self.usage.acknowledged(&ack, Instant::now());
                 return !ack.failure.is_empty();

@@ -25,6 +25,7 @@ use super::{Feed, PassEnd, PassSettings, Shared, State, WINDOW, now, seconds};
 use crate::coordination::Mode;
 use crate::lane::{RowKey, Rows, Share, Verdict, judge};
 use crate::large::lane::{Lane, MAX_APART};
+use crate::metrics::{Ending, Followed};
 use crate::parked::{FailedRow, ParkedRow};
 use crate::probe::{PAGE_COST_IN_HEADS, probe};
 use crate::reason::{Failure, Reason};
@@ -249,6 +250,7 @@ impl<'a> Pass<'a> {
                     tracing::warn!(container = %self.feed.route.container, transfers = self.tasks.len(),
                         "abandoning transfers that did not finish in time; they are repeated after the next start");
                     self.tasks.shutdown().await;
+                    self.tell_abandoned();
                     break;
                 }
             }
@@ -319,7 +321,12 @@ impl<'a> Pass<'a> {
             Some(Halt::RemoteDown | Halt::NotSaved | Halt::DatabaseFailed | Halt::ParkedFull)
         );
         let again_at = again_at.into_iter().chain(untold_until).min();
-        PassEnd { again_at, more, failures, broken }
+        let ending = match self.halt {
+            _ if broken => Ending::Broken,
+            Some(_) => Ending::CutShort,
+            None => Ending::Whole,
+        };
+        PassEnd { again_at, more, failures, broken, ending }
     }
 
     /// Hands out rows until enough are in flight or there are none.
@@ -398,6 +405,7 @@ impl<'a> Pass<'a> {
         let apart = std::sync::Arc::clone(&self.apart);
         let metrics = self.shared.metrics.clone();
         let mapping_state = std::sync::Arc::clone(&self.feed.mapping);
+        let followed = self.followed();
         let span = self.begin_trace(&task);
         let told = span.clone();
         let work = async move {
@@ -408,12 +416,16 @@ impl<'a> Pass<'a> {
             let held = of_mapping.into_iter().chain(permit).collect();
             let begun = Instant::now();
             let ended = transfer.in_lane(Lane::new(held, mapping, apart)).handle(&route, &row, hint).await;
-            metrics.handled(&mapping_state.id, &row, begun.elapsed(), &ended);
+            metrics.handled(&mapping_state.id, &row, &followed, begun.elapsed(), &ended);
             traces::tell_end(&told, &row, &ended);
             ended
         };
         let handle = self.tasks.spawn(work.instrument(span.clone()));
         self.in_flight.insert(handle.id(), Task { span, ..task });
+    }
+
+    fn followed(&self) -> Followed {
+        Followed { since: self.feed.made_at, copy_after: self.feed.route.mapping.copy_after }
     }
 
     /// Takes the end of one row.
@@ -426,7 +438,9 @@ impl<'a> Pass<'a> {
             Ok(ended) => ended,
             Err(error) => {
                 let failure = Failure::new(Reason::Other, format!("the transfer broke off: {error}"));
-                (error.id(), Err(Trouble::Row(failure)))
+                let broken_off = Err(Trouble::Row(failure));
+                self.tell_broken_off(error.id(), &broken_off);
+                (error.id(), broken_off)
             }
         };
         let Some(task) = self.in_flight.remove(&id) else { return };
@@ -521,11 +535,14 @@ impl<'a> Pass<'a> {
         self.tally.failed += 1;
         let (attempts, next_try) =
             self.state.parked.get(name).map_or((0, 0), |parked| (parked.attempts, parked.next_try));
-        tracing::warn!(
-            account = %self.feed.route.account, container = %self.feed.route.container, object = %name, row = task.row.rowid,
-            reason = failure.reason.as_str(), attempts, retry_in = next_try.saturating_sub(now().units() / 100_000),
-            "row set aside: {}", failure.message
-        );
+        // Inside of the row's span, so that the line has its trace id.
+        task.span.in_scope(|| {
+            tracing::warn!(
+                account = %self.feed.route.account, container = %self.feed.route.container, object = %name, row = task.row.rowid,
+                reason = failure.reason.as_str(), attempts, retry_in = next_try.saturating_sub(now().units() / 100_000),
+                "row set aside: {}", failure.message
+            );
+        });
         true
     }
 
@@ -540,13 +557,13 @@ impl<'a> Pass<'a> {
     /// Tells a remote that is down from an object that it does not like. True when the row is finished (set aside).
     async fn remote_failed(&mut self, task: &Task, error: &StoreError) -> bool {
         let reason = Reason::of_remote(error);
-        if self.remote_is_down(error).await {
+        if self.remote_is_down(&task.span, error).await {
             return false;
         }
         self.park(task, &Failure::new(reason, error.to_string()))
     }
 
-    async fn remote_is_down(&mut self, error: &StoreError) -> bool {
+    async fn remote_is_down(&mut self, span: &Span, error: &StoreError) -> bool {
         let health = &self.feed.remote.health;
         if health.paused_until(Instant::now()).is_none() {
             // One request tells an object's own trouble from an outage. Rows must not be set aside for an outage: they would
@@ -563,8 +580,10 @@ impl<'a> Pass<'a> {
                 return false;
             }
             if let Some(pause) = health.failed(certain, Instant::now()) {
-                tracing::error!(remote = %self.feed.remote.label, %error, pause_seconds = pause.as_secs(),
-                    "the remote fails; its mappings wait");
+                span.in_scope(|| {
+                    tracing::error!(remote = %self.feed.remote.label, %error, pause_seconds = pause.as_secs(),
+                        "the remote fails; its mappings wait");
+                });
             }
         }
         let down = health.paused_until(Instant::now()).is_some();

@@ -47,6 +47,22 @@ metric!(
     "Rows set aside after a failure, by reason."
 );
 metric!(
+    UNREAD,
+    Kind::Gauge,
+    "swift_s3_sync.feed.unread",
+    "{feed}",
+    ["mapping"],
+    "Container databases of which it is not known how far they are behind now, because they were not read yet or cannot be read; what was last known of them is in the lag."
+);
+metric!(
+    LAG_AGE,
+    Kind::Gauge,
+    "swift_s3_sync.lag.age",
+    "s",
+    [],
+    "Time since all feeds were last looked at, for the lag. After two minutes in which none was looked at no lag is told."
+);
+metric!(
     DELETES_HELD,
     Kind::Gauge,
     "swift_s3_sync.delete.held",
@@ -60,7 +76,7 @@ metric!(
     "swift_s3_sync.object.actions",
     "{object}",
     ["mapping", "action", "result"],
-    "Rows handled, by action (copied, updated, verified, kept, deleted, archived, skipped, superseded, deferred; of failures what was to be done) and result: ok, or the reason of the failure."
+    "Rows handled, by action (copied, updated, verified, kept, deleted, archived, skipped, superseded, deferred; of failures what was to be done) and result: ok, or the reason of the failure. A row counts each time it is handled; one that is archived counts as copied and as archived."
 );
 metric!(
     TRANSFER_IO,
@@ -76,7 +92,7 @@ metric!(
     "swift_s3_sync.transfer.duration",
     "s",
     ["action", "result"],
-    "Time that one row took, from when it had its place."
+    "Time that one row took, from when it had its place; of a large object the wait for a place among those is in it."
 );
 metric!(
     PROPAGATION,
@@ -84,7 +100,7 @@ metric!(
     "swift_s3_sync.propagation.delay",
     "s",
     ["action"],
-    "Time from a write or delete in Swift until it was durable at the remote."
+    "Time from a write or delete in Swift, or from when copy_after was over, until it was durable at the remote; only of what was written while the worker followed the container."
 );
 metric!(
     RETRIES,
@@ -150,7 +166,7 @@ metric!(
     "swift_s3_sync.pass.duration",
     "s",
     ["result"],
-    "Time that passes took; broken: the database, the remote or the saving of progress failed."
+    "Time that passes took, by result: ok; cut_short: others had their turn, or it was paused or stopped, with rows left; broken: the database, the remote or the saving of progress failed."
 );
 metric!(
     LAST_PASS,
@@ -158,7 +174,7 @@ metric!(
     "swift_s3_sync.pass.last_success.time",
     "s",
     [],
-    "When a pass last ended well, in seconds since 1970; 0 before the first."
+    "When a pass last handled everything that was due, in seconds since 1970; 0 before the first."
 );
 metric!(
     LAST_TURN,
@@ -166,7 +182,7 @@ metric!(
     "swift_s3_sync.scheduler.last_turn.time",
     "s",
     [],
-    "When the scheduler last did something, in seconds since 1970. It does at least each second; one that is older hangs."
+    "When the scheduler last did something, in seconds since 1970: at least each second, and while it looks for databases with each few that it finds; nothing before its first turn."
 );
 metric!(
     MAPPINGS,
@@ -239,7 +255,7 @@ metric!(
     "swift_s3_sync.control.report.age",
     "s",
     [],
-    "Time since the control plane last acknowledged a report, or since the start."
+    "For how long a report has waited for the control plane to acknowledge it, or one after it; 0 when none waits."
 );
 
 /// Everything that the worker tells of itself beside what every process tells.
@@ -249,6 +265,8 @@ pub const METRICS: &[&Metric] = &[
     &LAG_TIME,
     &ROWS_WAITING,
     &ROWS_PARKED,
+    &UNREAD,
+    &LAG_AGE,
     &DELETES_HELD,
     &ACTIONS,
     &TRANSFER_IO,

@@ -1,8 +1,9 @@
 //! What is looked up when somebody asks: the state of the worker as it is then. Nothing here waits, reads a file or asks anybody.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use swift_s3_daemon::metrics::label;
 use swift_s3_store::Usage;
@@ -10,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::catalogue::{
-    ACK_AGE, CONFIG_AGE, CONTROL_AGE, CONTROL_CONNECTED, DELETES_HELD, FEEDS, FEEDS_DUE, LAG_ROWS, LAG_SIZE,
-    LAG_TIME, LAST_PASS, LAST_TURN, MAPPINGS, MODE, PLACES, REVISION, ROWS_PARKED, ROWS_WAITING, SHARES,
-    TAKEOVERS, TRANSFER_IO, TRANSFERS, USAGE,
+    ACK_AGE, CONFIG_AGE, CONTROL_AGE, CONTROL_CONNECTED, DELETES_HELD, FEEDS, FEEDS_DUE, LAG_AGE, LAG_ROWS,
+    LAG_SIZE, LAG_TIME, LAST_PASS, LAST_TURN, MAPPINGS, MODE, PLACES, REVISION, ROWS_PARKED, ROWS_WAITING,
+    SHARES, TAKEOVERS, TRANSFER_IO, TRANSFERS, UNREAD, USAGE,
 };
 use super::labels::MappingLabels;
 use super::told::Told;
@@ -39,6 +40,9 @@ impl Sources {
     }
 }
 
+type LagOfMappings = Arc<BTreeMap<String, MappingLag>>;
+type LagByLabel = Arc<Vec<(KeyValue, MappingLag)>>;
+
 pub(super) fn observe(meter: &Meter, labels: &MappingLabels, told: &Arc<Told>, sources: &Sources) {
     lag(meter, labels, &sources.statuses);
     work(meter, labels, told, &sources.board);
@@ -54,7 +58,11 @@ pub(super) fn observe_told(meter: &Meter, told: &Arc<Told>) {
     let seen = Arc::clone(told);
     LAST_PASS.observe_f64(meter, move |gauge| gauge.observe(seen.last_pass(), &[]));
     let seen = Arc::clone(told);
-    LAST_TURN.observe_f64(meter, move |gauge| gauge.observe(seen.last_turn(), &[]));
+    LAST_TURN.observe_f64(meter, move |gauge| {
+        if let Some(turn) = seen.last_turn() {
+            gauge.observe(turn, &[]);
+        }
+    });
     let seen = Arc::clone(told);
     FEEDS_DUE.observe(meter, move |gauge| gauge.observe(seen.due(), &[]));
     let seen = Arc::clone(told);
@@ -72,7 +80,7 @@ pub(super) fn observe_told(meter: &Meter, told: &Arc<Told>) {
     let seen = Arc::clone(told);
     ACK_AGE.observe_f64(meter, move |gauge| {
         if let Some(control) = seen.control() {
-            gauge.observe(control.acknowledged.elapsed().as_secs_f64(), &[]);
+            gauge.observe(control.waits().as_secs_f64(), &[]);
         }
     });
 }
@@ -80,37 +88,53 @@ pub(super) fn observe_told(meter: &Meter, told: &Arc<Told>) {
 fn lag(meter: &Meter, labels: &MappingLabels, statuses: &Arc<Statuses>) {
     let sums = {
         let (labels, statuses) = (labels.clone(), Arc::clone(statuses));
+        // Six metrics look at the same sums.
+        let last = Arc::<Mutex<Option<(LagOfMappings, LagByLabel)>>>::default();
         move || {
-            labels.sums(statuses.lag().iter().map(|(id, lag)| (id.clone(), lag.clone())), |sum, lag| {
-                sum.add(&lag)
-            })
+            let lag = statuses.lag();
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((of, sums)) = &*last
+                && Arc::ptr_eq(of, &lag)
+            {
+                return Arc::clone(sums);
+            }
+            let sums = Arc::new(labels.sums(lag.iter(), |sum: &mut MappingLag, lag| sum.add(lag)));
+            *last = Some((lag, Arc::clone(&sums)));
+            sums
         }
     };
     type Value = fn(&MappingLag) -> u64;
-    let whole: [(_, Value); 4] = [
+    let whole: [(_, Value); 5] = [
         (&LAG_ROWS, |lag| lag.rows),
         (&LAG_SIZE, |lag| lag.bytes),
         (&ROWS_WAITING, |lag| lag.rows_waiting),
         (&DELETES_HELD, |lag| lag.deletes_held),
+        (&UNREAD, |lag| lag.unread),
     ];
     for (metric, value) in whole {
         let sums = sums.clone();
         metric.observe(meter, move |gauge| {
-            for (name, lag) in sums() {
-                gauge.observe(value(&lag), &[name]);
+            for (name, lag) in &*sums() {
+                gauge.observe(value(lag), std::slice::from_ref(name));
             }
         });
     }
+    let seen = Arc::clone(statuses);
+    LAG_AGE.observe_f64(meter, move |gauge| {
+        if let Some(at) = seen.looked_at_all() {
+            gauge.observe(at.elapsed().as_secs_f64(), &[]);
+        }
+    });
     let seen = sums.clone();
     LAG_TIME.observe_f64(meter, move |gauge| {
-        for (name, lag) in seen() {
-            gauge.observe(lag.seconds, &[name]);
+        for (name, lag) in &*seen() {
+            gauge.observe(lag.seconds, std::slice::from_ref(name));
         }
     });
     ROWS_PARKED.observe(meter, move |gauge| {
-        for (name, lag) in sums() {
-            for (reason, rows) in lag.parked {
-                gauge.observe(rows, &[name.clone(), label("reason", reason)]);
+        for (name, lag) in &*sums() {
+            for (reason, rows) in &lag.parked {
+                gauge.observe(*rows, &[name.clone(), label("reason", *reason)]);
             }
         }
     });
@@ -193,21 +217,19 @@ fn sharing(meter: &Meter, (view, log): &(watch::Receiver<Arc<View>>, Arc<Log>)) 
 /// How many mappings there are of each state. One that cannot be served is faulty whatever else it is.
 fn mapping_states(board: &Board, refused: &BTreeSet<String>) -> [(&'static str, u64); 4] {
     let problems = board.problems();
-    let mut is_down: HashMap<String, bool> = HashMap::new();
-    for feed in board.feeds() {
-        let down = feed.remote.health.paused_until(Instant::now()).is_some();
-        *is_down.entry(feed.mapping.id.clone()).or_default() |= down;
-    }
+    let (feeds, now) = (board.feeds(), Instant::now());
+    let waiting = feeds.iter().filter(|feed| feed.remote.health.paused_until(now).is_some());
+    let is_down: HashSet<&str> = waiting.map(|feed| feed.mapping.id.as_str()).collect();
     let mappings = board.mappings();
-    let is_here = |id: &String| mappings.iter().any(|mapping| mapping.id == *id);
-    let absent = refused.iter().filter(|id| !is_here(id)).count();
+    let here: HashSet<&str> = mappings.iter().map(|mapping| mapping.id.as_str()).collect();
+    let absent = refused.iter().filter(|id| !here.contains(id.as_str())).count();
     let (mut running, mut paused, mut down, mut faulty) = (0, 0, 0, number(absent));
     for mapping in &mappings {
         let count = if problems.contains_key(&mapping.id) || refused.contains(&mapping.id) {
             &mut faulty
         } else if mapping.is_paused() {
             &mut paused
-        } else if is_down.get(&mapping.id).copied().unwrap_or_default() {
+        } else if is_down.contains(mapping.id.as_str()) {
             &mut down
         } else {
             &mut running
@@ -223,8 +245,6 @@ fn number(count: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]

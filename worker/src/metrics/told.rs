@@ -14,6 +14,8 @@ pub(super) struct Told {
     last_pass: AtomicU64,
     /// Likewise.
     last_turn: AtomicU64,
+    /// The same by a clock that nobody sets.
+    turned_at: Mutex<Option<Instant>>,
     due: AtomicU64,
     refused: Mutex<BTreeSet<String>>,
 }
@@ -24,8 +26,18 @@ pub(super) struct Control {
     pub(super) is_connected: bool,
     /// Since when that is so.
     pub(super) since: Instant,
-    /// The last report that was acknowledged.
-    pub(super) acknowledged: Instant,
+    /// Reports wait for their acknowledgement, or were refused.
+    is_waiting: bool,
+    /// When the first report was sent that came after the last acknowledged one.
+    unacknowledged: Option<Instant>,
+}
+
+impl Control {
+    /// For how long a report has waited to be acknowledged.
+    pub(super) fn waits(&self) -> Duration {
+        let since = self.unacknowledged.filter(|_| self.is_waiting);
+        since.map(|since| since.elapsed()).unwrap_or_default()
+    }
 }
 
 impl Default for Told {
@@ -35,6 +47,7 @@ impl Default for Told {
             control: Mutex::default(),
             last_pass: AtomicU64::new(0),
             last_turn: AtomicU64::new(0),
+            turned_at: Mutex::default(),
             due: AtomicU64::new(0),
             refused: Mutex::default(),
         }
@@ -63,15 +76,32 @@ impl Told {
     pub(super) fn set_connected(&self, is_connected: bool) {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let control = control.get_or_insert(Control { is_connected, since: now, acknowledged: now });
+        let control = control.get_or_insert(Control {
+            is_connected,
+            since: now,
+            is_waiting: false,
+            unacknowledged: None,
+        });
         if control.is_connected != is_connected {
             (control.is_connected, control.since) = (is_connected, now);
+            // Whatever waited is sent again on the next connection, and has waited since it was sent first.
+            control.is_waiting = false;
         }
     }
 
-    pub(super) fn acknowledged(&self) {
+    /// A report was sent.
+    pub(super) fn reported(&self) {
         if let Some(control) = &mut *self.control.lock().unwrap_or_else(PoisonError::into_inner) {
-            control.acknowledged = Instant::now();
+            control.is_waiting = true;
+            control.unacknowledged.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// A report was acknowledged; of those that still wait the first was sent then.
+    pub(super) fn acknowledged(&self, oldest: Option<Instant>) {
+        if let Some(control) = &mut *self.control.lock().unwrap_or_else(PoisonError::into_inner) {
+            control.is_waiting = oldest.is_some();
+            control.unacknowledged = oldest;
         }
     }
 
@@ -85,6 +115,7 @@ impl Told {
 
     pub(super) fn turned(&self, due: usize) {
         self.last_turn.store(now(), Ordering::Relaxed);
+        *self.turned_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.due.store(u64::try_from(due).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -92,8 +123,14 @@ impl Told {
         seconds(self.last_pass.load(Ordering::Relaxed))
     }
 
-    pub(super) fn last_turn(&self) -> f64 {
-        seconds(self.last_turn.load(Ordering::Relaxed))
+    /// `None` before the first.
+    pub(super) fn last_turn(&self) -> Option<f64> {
+        Some(self.last_turn.load(Ordering::Relaxed)).filter(|turn| *turn > 0).map(seconds)
+    }
+
+    /// For how long the scheduler has done nothing. `None` before its first turn.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        self.turned_at.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     pub(super) fn due(&self) -> u64 {
@@ -133,6 +170,38 @@ mod tests {
         assert_eq!(told.control().map(|control| control.since), first);
         told.set_connected(false);
         assert!(told.control().is_some_and(|control| !control.is_connected && Some(control.since) >= first));
+    }
+
+    #[test]
+    fn reports_wait_from_when_the_first_was_sent_until_one_is_acknowledged() {
+        let told = Told::default();
+        told.reported();
+        assert!(told.control().is_none(), "without a control plane nothing is said of it");
+        told.set_connected(true);
+        let waits = || told.control().is_some_and(|control| control.waits() > Duration::ZERO);
+        assert!(!waits(), "who has nothing to report waits for nothing");
+        told.reported();
+        let first = told.control().and_then(|control| control.unacknowledged);
+        told.reported();
+        assert!(waits());
+        told.set_connected(false);
+        assert!(!waits());
+        told.set_connected(true);
+        told.reported();
+        assert_eq!(told.control().and_then(|control| control.unacknowledged), first);
+        told.acknowledged(Some(Instant::now()));
+        assert!(waits());
+        told.acknowledged(None);
+        assert!(!waits());
+    }
+
+    #[test]
+    fn a_scheduler_that_has_not_begun_has_no_last_turn() {
+        let told = Told::default();
+        assert_eq!(told.last_turn(), None);
+        told.turned(3);
+        assert!(told.last_turn().is_some_and(|turn| turn > 1e9));
+        assert!(told.idle().is_some_and(|idle| idle < Duration::from_secs(60)));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use crate::mapping_state::MappingState;
 impl Scheduler {
     /// Looks for databases and brings the feeds in line with what is there.
     pub(super) async fn discover(&mut self) {
-        let discovered = self.discovery.look(&Arc::clone(&self.config)).await;
+        let (metrics, due) = (self.shared.metrics.clone(), self.due.len());
+        let progress = move || metrics.turned(due);
+        let discovered = self.discovery.look(&Arc::clone(&self.config), &progress).await;
         let mut problems: BTreeSet<String> = discovered.problems.iter().cloned().collect();
         let mut wanted: HashSet<FeedKey> = HashSet::with_capacity(discovered.found.len());
         let complete = discovered.listings.values().all(Option::is_some) && problems.is_empty();
@@ -25,6 +27,7 @@ impl Scheduler {
             self.routes.clear();
         }
         for found in &discovered.found {
+            progress();
             match self.follow(found, &view, &wanted).await {
                 Ok(Some(key)) => {
                     wanted.insert(key);

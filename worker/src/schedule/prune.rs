@@ -35,6 +35,7 @@ impl Scheduler {
         let past_records = std::mem::take(&mut self.past_records);
         if let Some(records) = self.coordination.records() {
             for (_, name) in past_records.iter().filter(|(feed, _)| !is_kept(feed)) {
+                self.shared.metrics.turned(self.due.len());
                 if let Err(error) = records.forget(name).await {
                     tracing::warn!(container = %name.container, %error, "could not remove a record from etcd");
                 }

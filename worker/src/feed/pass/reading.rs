@@ -298,7 +298,7 @@ impl Pass<'_> {
             Err(error) if error.kind().is_remote_wide() => {
                 // Credentials that may not list can still be good for everything else: each row finds out for itself.
                 if error.kind() != ErrorKind::Denied {
-                    self.remote_is_down(&error).await;
+                    self.remote_is_down(&Span::none(), &error).await;
                 }
             }
             Err(error) => tracing::debug!(%error, "could not list; asking for each key"),

@@ -10,12 +10,13 @@ impl Pass<'_> {
         let cursors = self.state.cursors();
         let unchanged =
             !self.parked_changed && self.state.saved.as_ref().is_some_and(|saved| saved.cursors == cursors);
-        // A row that was set aside before may be covered by what is saved already.
-        let saving = self.saving();
         if unchanged {
+            // A row that was set aside before may be covered by what is saved already.
+            self.end_saved();
             self.feed.publish(self.state);
             return;
         }
+        let saving = self.saving();
         let valve = &self.state.valve;
         let feed = std::sync::Arc::new(SavedFeed {
             cursors,
@@ -32,7 +33,7 @@ impl Pass<'_> {
                 self.feed.publish(self.state);
             }
             Err(error) => {
-                saving.failed();
+                saving.failed(&mut self.unsaved);
                 tracing::error!(account = %self.feed.route.account, container = %self.feed.route.container, %error,
                     "could not save progress; the container waits");
                 self.halt.get_or_insert(Halt::NotSaved);

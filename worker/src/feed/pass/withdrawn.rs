@@ -18,6 +18,7 @@ impl Pass<'_> {
             tracing::warn!(account = %self.feed.route.account, container = %self.feed.route.container, transfers = self.in_flight.len(), "{why}");
         }
         self.tasks.shutdown().await;
+        self.tell_abandoned();
         let ids: Vec<Id> = self.in_flight.keys().copied().collect();
         for id in ids {
             self.set_unsettled_aside(id);
