@@ -227,6 +227,19 @@ const LATENCY: &[Panel] = &[
 
 const FAILURES: &[Panel] = &[
     panel(
+        "Lag not known",
+        "Container databases that cannot be read or were not read yet, and the age of the last look at all.",
+        "short",
+        Lines,
+        &[
+            (r#"sum by (instance) (swift_s3_sync_feed_unread{mapping=~"$mapping"})"#, "unread {{instance}}"),
+            (
+                r#"max by (instance) (swift_s3_sync_lag_age_seconds{instance=~"$instance"})"#,
+                "age, s {{instance}}",
+            ),
+        ],
+    ),
+    panel(
         "Set aside, by reason",
         "The reasons are explained in the handbook, page errors.",
         "short",
