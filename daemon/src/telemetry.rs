@@ -1,8 +1,8 @@
 //! What a process tells of itself: log lines, traces and metrics. Started once, before anything else.
 //!
 //! Traces and metrics are pushed by OTLP over gRPC where an endpoint is given; metrics can be read from the admin endpoint always.
-//! Without an endpoint traces are not recorded, but have ids: log lines of one operation can be found together, and context that
-//! came with a request goes on to whom the request goes. `OTEL_SDK_DISABLED=true` leaves even that out.
+//! Without an endpoint traces are not recorded, but have ids: log lines of one operation can be found together. Nobody else is told of
+//! these; context that came with a request goes on to whom the request goes as it came. `OTEL_SDK_DISABLED=true` leaves even that out.
 
 mod arguments;
 pub mod propagation;
@@ -98,6 +98,7 @@ impl Telemetry {
             .with_reader(metrics::exporter(&registry)?);
         let endpoint = arguments.endpoint().map_err(TelemetryError::Endpoint)?.filter(|_| !is_disabled());
         let sampling = Sampling::new(arguments.trace_sample_ratio, endpoint.is_some());
+        propagation::set_exporting(endpoint.is_some());
         let mut tracers = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampling.clone());
         if let Some(endpoint) = endpoint {
             let (spans, numbers) = exporters(endpoint, arguments.otlp_ca_cert.as_deref())?;

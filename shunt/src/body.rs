@@ -35,6 +35,24 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
+/// For requests that broke off, as Swift tells of them; nobody reads it.
+#[must_use]
+pub fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// What was to be sent broke off where it comes from: no fault of whom it was sent to.
+#[derive(Debug, thiserror::Error)]
+#[error("what was to be sent broke off: {0}")]
+pub struct SourceBroke(#[source] pub BoxError);
+
+/// An error, and what it came from.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
 /// A body is larger than it may be.
 #[derive(Debug, thiserror::Error)]
 #[error("more than {0} bytes")]

@@ -118,7 +118,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH", env = "SWIFT_S3_SHUNT_LOG_FILE")]
     pub log_file: Option<PathBuf>,
     /// What becomes of the trace that a client's request belongs to (its header traceparent)
-    #[arg(long, value_name = "HOW", env = "SWIFT_S3_SHUNT_TRACE_CONTEXT", default_value = "follow")]
+    #[arg(long, value_name = "HOW", env = "SWIFT_S3_SHUNT_TRACE_CONTEXT", default_value = "link")]
     pub trace_context: TraceContext,
     /// Traces and metrics
     #[command(flatten)]

@@ -9,7 +9,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use swift_s3_daemon::telemetry::propagation;
 use tracing::Span;
@@ -26,19 +26,41 @@ pub(crate) const TRANS_ID: HeaderName = HeaderName::from_static("x-trans-id");
 #[derive(Clone, Copy, Debug)]
 struct Done {
     operation: &'static str,
-    /// What the client gets, where that is not the answer's own status.
-    status: Option<StatusCode>,
+    told: Told,
+}
+
+/// What the client is told.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// The answer.
+    This,
+    /// What others say; `None`: not known here.
+    ByOthers(Option<StatusCode>),
+    /// Nothing yet: the rest of the same request comes back for more.
+    NothingYet,
 }
 
 /// Notes in an answer what was done for it.
-pub(crate) fn done(mut answer: Response, operation: &'static str) -> Response {
-    answer.extensions_mut().insert(Done { operation, status: None });
-    answer
+pub(crate) fn done(answer: Response, operation: &'static str) -> Response {
+    noted(answer, Done { operation, told: Told::This })
 }
 
-/// As [`done`], of an answer that says what the client is told by others.
-pub(crate) fn done_by_others(mut answer: Response, operation: &'static str, status: StatusCode) -> Response {
-    answer.extensions_mut().insert(Done { operation, status: Some(status) });
+/// As [`done`], of an answer that leaves it to others what the client is told: this status, if it is known.
+pub(crate) fn done_by_others(
+    answer: Response,
+    operation: &'static str,
+    status: Option<StatusCode>,
+) -> Response {
+    noted(answer, Done { operation, told: Told::ByOthers(status) })
+}
+
+/// As [`done`], of a step on the way to the answer of a client's request, which is counted only once: when it has its answer.
+pub(crate) fn step_done(answer: Response, operation: &'static str) -> Response {
+    noted(answer, Done { operation, told: Told::NothingYet })
+}
+
+fn noted(mut answer: Response, done: Done) -> Response {
+    answer.extensions_mut().insert(done);
     answer
 }
 
@@ -63,9 +85,9 @@ pub(crate) struct Asked<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceContext {
     /// A request is part of the trace that its `traceparent` names, and is recorded if that says so
-    #[default]
     Follow,
     /// Each request begins a trace of its own, which names the client's as a link
+    #[default]
     Link,
 }
 
@@ -88,6 +110,10 @@ pub(crate) struct Exchange {
     began: Instant,
     told: Request,
     end: End,
+    /// The answer has no content, whatever its headers say.
+    is_head: bool,
+    /// False for a step that is not the last one of its request.
+    is_counted: bool,
 }
 
 impl Exchange {
@@ -95,7 +121,8 @@ impl Exchange {
     pub(crate) fn begin(context: &Arc<Context>, asked: Asked<'_>) -> Self {
         let method = method_name(asked.method);
         context.metrics.request_began(asked.door);
-        // Most requests only pass. Where nobody receives traces they keep the context that they came with, and are not slowed down.
+        // Most requests only pass. Where nobody receives traces they keep the context that they came with, and are not slowed down; others
+        // have a span for the ids of their log lines.
         let is_traced = context.sends_traces || !asked.is_passed;
         let span = if is_traced { server_span(&asked, method) } else { Span::none() };
         if !span.is_disabled() {
@@ -105,7 +132,15 @@ impl Exchange {
             }
         }
         let told = Request { door: asked.door, method, operation: "pass", status: None, fault: None };
-        Self { context: Arc::clone(context), span, began: Instant::now(), told, end: End::ClientGone }
+        Self {
+            context: Arc::clone(context),
+            span,
+            began: Instant::now(),
+            told,
+            end: End::ClientGone,
+            is_head: asked.method == Method::HEAD,
+            is_counted: true,
+        }
     }
 
     /// What is done for the request is done in it.
@@ -126,10 +161,17 @@ impl Exchange {
         if let Some(done) = done {
             self.told.operation = done.operation;
         }
-        self.told.status = Some(done.and_then(|done| done.status).unwrap_or(answer.status()));
+        self.told.status = match done.map_or(Told::This, |done| done.told) {
+            Told::This => Some(answer.status()),
+            Told::ByOthers(status) => status,
+            Told::NothingYet => {
+                self.is_counted = false;
+                None
+            }
+        };
         self.in_transaction(answer.headers());
         let transfer = self.context.metrics.transfer(self.told.door, Direction::Transmit);
-        let length = answer.body().size_hint().exact();
+        let length = if self.is_head { Some(0) } else { length_of(&answer) };
         let is_ours = done.is_some();
         answer.map(|content| boxed(Sending { content, left: length, is_ours, transfer, exchange: self }))
     }
@@ -158,8 +200,18 @@ impl Drop for Exchange {
                 self.span.record("otel.status_code", "ERROR");
             }
         });
-        self.context.metrics.request_ended(told, self.began.elapsed());
+        self.context.metrics.request_ended(told, self.is_counted.then(|| self.began.elapsed()));
     }
+}
+
+/// Bytes that will be asked of an answer's body. Streams do not know their length; the header that announces it is what is kept to.
+fn length_of(answer: &Response) -> Option<u64> {
+    let status = answer.status();
+    if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Some(0);
+    }
+    let announced = || answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    answer.body().size_hint().exact().or_else(announced)
 }
 
 fn server_span(asked: &Asked<'_>, method: &'static str) -> Span {
@@ -291,5 +343,93 @@ mod tests {
         assert_eq!(method_name(&Method::GET), "GET");
         assert_eq!(method_name(&Method::from_bytes(b"COPY").unwrap()), "COPY");
         assert_eq!(method_name(&Method::from_bytes(b"X-RANDOM-1").unwrap()), "_OTHER");
+    }
+
+    /// What is counted of a request with this method, when so many bytes of its answer were taken before it was dropped.
+    async fn counted(method: Method, answer: Response, taken: usize) -> String {
+        let process = swift_s3_daemon::metrics::Metrics::default();
+        let context = Arc::new(Context::for_tests(crate::metrics::Metrics::new(&process)));
+        let headers = HeaderMap::new();
+        let asked = Asked {
+            door: "proxy",
+            method: &method,
+            path: "/v1/a/c/o",
+            headers: &headers,
+            mapping: None,
+            is_passed: false,
+        };
+        let answer = Exchange::begin(&context, asked).answered(answer);
+        let mut body = answer.into_body();
+        let mut seen = 0;
+        while seen < taken {
+            match http_body_util::BodyExt::frame(&mut body).await {
+                Some(Ok(frame)) => seen += frame.into_data().unwrap().len(),
+                Some(Err(_)) | None => break,
+            }
+        }
+        drop(body);
+        process.render()
+    }
+
+    fn streamed(pieces: &[Result<&'static str, &'static str>], length: Option<u64>) -> Response {
+        let pieces: Vec<_> = pieces.iter().map(|piece| piece.map(Bytes::from)).collect();
+        let mut answer = Response::new(swift_s3_store::body::from_stream(futures_util::stream::iter(pieces)));
+        if let Some(length) = length {
+            answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        }
+        done(answer, "read")
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_which_all_was_taken_that_was_announced_has_not_failed() {
+        let text = |status| done(crate::body::text(status, "away\n"), "broken");
+        let whole = || streamed(&[Ok("12345"), Ok("67890")], Some(10));
+        for (name, method, answer, taken, fault) in [
+            ("all of a stream", Method::GET, whole(), 10, None),
+            ("a part of a stream", Method::GET, whole(), 5, Some("client_gone")),
+            ("nothing of a stream", Method::GET, whole(), 0, Some("client_gone")),
+            ("a HEAD of one", Method::HEAD, whole(), 0, None),
+            (
+                "no length, not to its end",
+                Method::GET,
+                streamed(&[Ok("12345")], None),
+                5,
+                Some("client_gone"),
+            ),
+            ("no length, to its end", Method::GET, streamed(&[Ok("12345")], None), 6, None),
+            ("a break", Method::GET, streamed(&[Ok("1"), Err("broke")], Some(10)), 10, Some("broken_body")),
+            ("a HEAD with a text", Method::HEAD, text(StatusCode::BAD_GATEWAY), 0, None),
+            ("a GET with a text", Method::GET, text(StatusCode::BAD_GATEWAY), 5, None),
+            ("304 with a text", Method::GET, text(StatusCode::NOT_MODIFIED), 0, None),
+        ] {
+            let seen = counted(method, answer, taken).await;
+            let line =
+                seen.lines().find(|line| line.starts_with("http_server_request_duration_seconds_count"));
+            let line = line.unwrap();
+            match fault {
+                Some(fault) => assert!(line.contains(&format!("error_type=\"{fault}\"")), "{name}: {line}"),
+                None => assert!(!line.contains("error_type"), "{name}: {line}"),
+            }
+            assert!(seen.contains("http_server_active_requests{door=\"proxy\"} 0"), "{name}: {seen}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_step_on_the_way_is_no_request_and_what_others_tell_has_their_status_or_none() {
+        let empty = || Response::new(crate::body::empty());
+        let seen = counted(Method::GET, step_done(empty(), "rights"), 0).await;
+        assert!(!seen.contains("http_server_request_duration_seconds_count"), "{seen}");
+        assert!(seen.contains("http_server_active_requests{door=\"proxy\"} 0"), "{seen}");
+        for (status, label) in [(Some(StatusCode::FORBIDDEN), "code=\"403\""), (None, "")] {
+            let seen = counted(Method::DELETE, done_by_others(empty(), "pass", status), 0).await;
+            let line =
+                seen.lines().find(|line| line.starts_with("http_server_request_duration_seconds_count"));
+            let line = line.unwrap();
+            assert!(
+                line.contains(label) && line.contains("response_status_code") == status.is_some(),
+                "{line}"
+            );
+            assert!(!line.contains("error_type"), "{line}");
+        }
     }
 }

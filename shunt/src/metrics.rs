@@ -15,10 +15,13 @@ use swift_s3_store::{EndedRequest, Remotes, RequestObserver};
 
 use crate::context::Context;
 use crate::policy::Outcome;
+use crate::restore::OUTCOMES;
 use catalogue as all;
 
 pub use catalogue::METRICS;
 
+/// Where requests come in.
+const DOORS: [&str; 2] = ["proxy", "filter"];
 /// Content that is under way is counted at the latest when so much of it has passed: an object may take hours.
 const COUNT_BYTES: u64 = 8 << 20;
 
@@ -72,7 +75,7 @@ impl Metrics {
     #[must_use]
     pub fn new(process: &Process) -> Self {
         let meter = process.meter(METRICS);
-        Self(Arc::new(Instruments {
+        let instruments = Instruments {
             requests: all::REQUEST_DURATION.histogram(&meter),
             active: all::ACTIVE_REQUESTS.up_down(&meter),
             swift: all::SWIFT_DURATION.histogram(&meter),
@@ -89,7 +92,9 @@ impl Metrics {
             partial_listings: all::PARTIAL_LISTINGS.counter(&meter),
             connections: all::CONNECTIONS.up_down(&meter),
             refused_connections: all::REFUSED_CONNECTIONS.counter(&meter),
-        }))
+        };
+        instruments.begin();
+        Self(Arc::new(instruments))
     }
 
     /// Counts content of a client on its way.
@@ -100,14 +105,31 @@ impl Metrics {
 }
 
 impl Instruments {
+    /// Counts nothing of everything whose words are known: the first event of a series that begins with it would be no increase.
+    fn begin(&self) {
+        for outcome in OUTCOMES {
+            self.restores.add(0, &[label("outcome", outcome)]);
+        }
+        for door in DOORS {
+            self.refused_connections.add(0, &[label("door", door)]);
+        }
+        for cache in ["companions", "presence", "readers"] {
+            for outcome in ["hit", "miss"] {
+                self.cache.add(0, &[label("cache", cache), label("outcome", outcome)]);
+            }
+        }
+        self.listed(0, 0);
+    }
+
     /// A client's request has come in.
     pub(crate) fn request_began(&self, door: &'static str) {
         self.active.add(1, &[label("door", door)]);
     }
 
-    /// A client's request is over; `fault` says in one word why it did not end well.
-    pub(crate) fn request_ended(&self, request: &Request, took: Duration) {
+    /// A client's request is over; `fault` says in one word why it did not end well. `None`: only a step of it is.
+    pub(crate) fn request_ended(&self, request: &Request, took: Option<Duration>) {
         self.active.add(-1, &[label("door", request.door)]);
+        let Some(took) = took else { return };
         let [mut status, mut fault] = [const { None }; 2];
         if let Some(code) = request.status {
             status = Some(label("http.response.status_code", i64::from(code.as_u16())));
@@ -155,6 +177,7 @@ impl Instruments {
     pub fn restored(&self, outcome: &'static str, took: Option<Duration>) {
         let labels = [label("outcome", outcome)];
         self.restores.add(1, &labels);
+        debug_assert!(OUTCOMES.contains(&outcome), "{outcome} is not counted from the start");
         if let Some(took) = took {
             self.restore_duration.record(took.as_secs_f64(), &labels);
         }
@@ -305,7 +328,11 @@ pub fn observe(process: &Process, context: &Arc<Context>) {
     );
     all::CONTROL_CONNECTED.observe(
         &meter,
-        looking(|context, seen| seen.observe(u64::from(context.policies.state().is_connected()), &[])),
+        looking(|context, seen| {
+            if let Some(is_connected) = context.policies.state().is_connected() {
+                seen.observe(u64::from(is_connected), &[]);
+            }
+        }),
     );
 }
 
@@ -348,7 +375,7 @@ mod tests {
             (None, Some("client_gone")),
         ] {
             let request = Request { door: "proxy", method: "GET", operation: "read", status, fault };
-            metrics.request_ended(&request, Duration::from_millis(3));
+            metrics.request_ended(&request, Some(Duration::from_millis(3)));
         }
         metrics.asked_swift("GET", "upstream", label("http.response.status_code", 404), Duration::ZERO);
         metrics.asked_swift("GET", "upstream", label("error.type", "unreachable"), Duration::ZERO);
@@ -372,8 +399,8 @@ mod tests {
         for metric in METRICS {
             let declared: BTreeSet<String> =
                 metric.labels.iter().map(|label| label.replace('.', "_")).collect();
-            // Only once there is a configuration.
-            if metric.name != "swift_s3_sync.config.age" {
+            // Only once there is a configuration, or a control plane.
+            if !["swift_s3_sync.config.age", "swift_s3_sync.control.connected"].contains(&metric.name) {
                 assert_eq!(found.get(&metric.prometheus_name()), Some(&declared), "{}", metric.name);
             }
         }
@@ -381,5 +408,38 @@ mod tests {
             text.contains("swift_s3_shunt_io_bytes_total{door=\"proxy\",network_io_direction=\"receive\"} 3"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_may_raise_an_alarm_is_counted_from_zero_and_control_only_where_there_is_one() {
+        let process = Process::default();
+        let context = Arc::new(Context::for_tests(Metrics::new(&process)));
+        observe(&process, &context);
+        let text = process.render();
+        for line in [
+            "swift_s3_shunt_restores_total{outcome=\"gatekeeper\"} 0",
+            "swift_s3_shunt_refused_connections_total{door=\"filter\"} 0",
+            "swift_s3_shunt_partial_listings_total 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(!text.contains("\nswift_s3_sync_control_connected "), "{text}");
+        context.policies.state().set_connected(false);
+        assert!(process.render().contains("\nswift_s3_sync_control_connected 0\n"));
+        context.policies.state().set_connected(true);
+        assert!(process.render().contains("\nswift_s3_sync_control_connected 1\n"));
+    }
+
+    #[test]
+    fn words_that_are_told_are_those_that_are_documented() {
+        for word in crate::swift_call::FAULTS {
+            assert!(all::SWIFT_DURATION.help.contains(word), "{word}");
+        }
+        for word in ["client_gone", "broken_body"] {
+            assert!(all::REQUEST_DURATION.help.contains(word), "{word}");
+        }
+        for outcome in Outcome::ALL {
+            assert!(all::CONFIG_RELOADS.help.contains(outcome.as_str()), "{outcome:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use swift_s3_store::Remotes;
 pub use route::Route;
 pub use state::{Outcome, State};
 use table::Unserved;
-pub use table::{Found, MergedContainer, Table};
+pub use table::{Broken, Found, MergedContainer, Table};
 
 /// A configuration as the shunt reads it.
 #[derive(Clone, Debug)]

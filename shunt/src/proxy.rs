@@ -17,16 +17,15 @@ use http::{Method, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 
 pub use connection::{Limits, serve};
-use swift_s3_policy::Merge;
 use tracing::Instrument as _;
 
-use crate::body::{self, Body, Response, boxed, text};
+use crate::body::{self, Body, Response, boxed, client_gone, text};
 use crate::context::Context;
 use crate::copy::Copy;
 use crate::exchange::{Asked, Exchange, done};
 use crate::glacier;
 use crate::metrics::Direction;
-use crate::policy::{Found, Route};
+use crate::policy::{Broken, Found, Route};
 use crate::request::{BYPASS, Target, is_s3};
 use crate::upstream::{Upstream, UpstreamError};
 use bodies::{AnswerBody, ClientBody, Continue};
@@ -46,20 +45,21 @@ enum Way {
     /// It copies an object of a merged container.
     Copy(Arc<Route>, Copy),
     /// It copies an object of a container whose remote cannot be used.
-    BrokenCopy(Copy, Arc<str>),
+    BrokenCopy(Copy, Broken),
     /// It is about a merged container.
     Merged(Arc<Route>, Target),
     /// It wants what is in no archive to be brought out of one.
     NotArchived,
     /// It is about a container whose remote cannot be used.
-    Broken(Target, Merge, Arc<str>),
+    Broken(Target, Broken),
 }
 
 impl Way {
     fn mapping(&self) -> Option<&str> {
         match self {
             Self::Copy(route, _) | Self::Merged(route, _) => Some(&route.id),
-            Self::Pass | Self::BrokenCopy(..) | Self::NotArchived | Self::Broken(..) => None,
+            Self::BrokenCopy(_, broken) | Self::Broken(_, broken) => broken.mapping(),
+            Self::Pass | Self::NotArchived => None,
         }
     }
 }
@@ -114,7 +114,7 @@ impl Proxy {
         if let Some(copy) = Copy::of(request.method(), request.uri(), request.headers()) {
             match self.context.policies.find(&copy.account, &copy.container) {
                 Found::Merged(route) => return Way::Copy(route, copy),
-                Found::Broken(_, reason) => return Way::BrokenCopy(copy, reason),
+                Found::Broken(broken) => return Way::BrokenCopy(copy, broken),
                 Found::Nothing => {}
             }
         }
@@ -124,7 +124,7 @@ impl Proxy {
             Found::Merged(route) => Way::Merged(route, target),
             // To Swift it would be a POST without metadata, which removes what there is.
             _ if glacier::is_wish(request.method(), request.headers()) => Way::NotArchived,
-            Found::Broken(merge, reason) => Way::Broken(target, merge, reason),
+            Found::Broken(broken) => Way::Broken(target, broken),
             Found::Nothing => Way::Pass,
         }
     }
@@ -133,10 +133,12 @@ impl Proxy {
         match way {
             Way::Pass => self.pass(request).await,
             Way::Copy(route, copy) => self.copy(self.at_home(request), route, copy).await,
-            Way::BrokenCopy(copy, reason) => self.copy_of_broken(self.at_home(request), &copy, &reason).await,
+            Way::BrokenCopy(copy, broken) => {
+                self.copy_of_broken(self.at_home(request), &copy, &broken.reason).await
+            }
             Way::Merged(route, target) => self.merged(self.at_home(request), target, route).await,
             Way::NotArchived => done(glacier::not_archived(), "post"),
-            Way::Broken(target, merge, reason) => self.broken(request, &target, merge, &reason).await,
+            Way::Broken(target, broken) => self.broken(request, &target, broken.merge, &broken.reason).await,
         }
     }
 
@@ -179,10 +181,7 @@ impl Proxy {
         let request = request.map(|()| content);
         let limit = self.upstream.answer_limit();
         let late = sent.late(limit);
-        tokio::select! {
-            answer = self.upstream.send(request) => answer.map(|answer| self.received(answer)),
-            () = late => Err(UpstreamError::TimedOut(limit)),
-        }
+        self.upstream.send(request, limit, late).await.map(|answer| self.received(answer))
     }
 
     /// Swift's answer, fit to be passed on.
@@ -198,8 +197,18 @@ impl Proxy {
 /// Swift is away.
 fn unanswered(error: &UpstreamError) -> Response {
     use std::error::Error as _;
-    tracing::warn!(%error, cause = error.source().map(|cause| format!("{cause:?}")), "no answer from Swift");
+    let cause = error.source().map(|cause| format!("{cause:?}"));
     match error {
+        UpstreamError::ClientGone(_) => {
+            tracing::debug!(%error, cause, "a client did not send what it announced")
+        }
+        _ => tracing::warn!(%error, cause, "no answer from Swift"),
+    }
+    match error {
+        UpstreamError::ClientGone(failed) if bodies::has_stalled(failed) => {
+            text(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time\n")
+        }
+        UpstreamError::ClientGone(_) => text(client_gone(), "the request broke off\n"),
         UpstreamError::TimedOut(_) => text(StatusCode::GATEWAY_TIMEOUT, "Swift did not answer in time\n"),
         UpstreamError::Failed(_) => text(StatusCode::BAD_GATEWAY, "Swift does not answer\n"),
         UpstreamError::Request(_) => text(StatusCode::BAD_REQUEST, "the request cannot be passed on\n"),

@@ -58,6 +58,26 @@ pub trait SwiftWriter: Send + Sync + Debug {
     }
 }
 
+/// The words for how restores end, for metrics.
+pub(crate) const OUTCOMES: [&str; 16] = [
+    "restored",
+    "client_gone",
+    "too_many",
+    "gatekeeper",
+    "superseded",
+    "segment_differs",
+    "manifest",
+    "remote",
+    "refused",
+    "swift",
+    "metadata",
+    "expired",
+    "converted",
+    "unknown_home",
+    "versioned",
+    "out_of_order",
+];
+
 /// Why an object is not restored, whatever Swift says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -84,6 +104,7 @@ pub enum Unfit {
 impl Unfit {
     /// The word for metrics.
     pub const fn as_str(self) -> &'static str {
+        // As in `OUTCOMES`.
         match self {
             Self::Metadata => "metadata",
             Self::Expired => "expired",

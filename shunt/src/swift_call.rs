@@ -8,13 +8,32 @@ use swift_s3_daemon::telemetry::propagation;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use crate::body::{SourceBroke, causes};
 use crate::exchange::{TRANS_ID, method_name};
 use crate::metrics::Metrics;
 
 /// No connection, or it broke.
 const UNREACHABLE: &str = "unreachable";
-/// Nobody waits for the answer any more: it took too long, or the client has gone.
+/// It took too long.
+const TIMEOUT: &str = "timeout";
+/// What was to be sent broke off, mostly because the client has gone.
+const CLIENT_GONE: &str = "client_gone";
+/// Nobody waits for the answer any more.
 const GIVEN_UP: &str = "given_up";
+/// All of these.
+#[cfg(test)]
+pub(crate) const FAULTS: [&str; 4] = [UNREACHABLE, TIMEOUT, CLIENT_GONE, GIVEN_UP];
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer<E> {
+    /// Swift is not there, or broke off.
+    Failed(E),
+    /// What was to be sent broke off.
+    SourceBroke(E),
+    /// It took too long.
+    TimedOut,
+}
 
 /// How Swift is reached, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,20 +80,38 @@ impl SwiftCall {
         Self { metrics: metrics.clone(), span, way, method, began: Instant::now(), is_over: false }
     }
 
-    /// Waits for the answer to begin.
+    /// Waits for the answer to begin, at most until `late` ends. `cause` shows an error of `asking` with what it came from.
     ///
     /// # Cancel safety
     /// As `asking`; the request counts as given up.
     pub(crate) async fn until<B, E>(
         mut self,
         asking: impl Future<Output = Result<Response<B>, E>>,
-    ) -> Result<Response<B>, E> {
-        let answer = asking.instrument(self.span.clone()).await;
-        match &answer {
-            Ok(answer) => self.answered(answer.status(), answer.headers()),
-            Err(_) => self.ended_without(UNREACHABLE),
+        late: impl Future<Output = ()>,
+        cause: fn(&E) -> &(dyn std::error::Error + 'static),
+    ) -> Result<Response<B>, NoAnswer<E>> {
+        let answer = tokio::select! {
+            biased;
+            answer = asking.instrument(self.span.clone()) => answer,
+            () = late => {
+                self.ended_without(TIMEOUT);
+                return Err(NoAnswer::TimedOut);
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                self.answered(answer.status(), answer.headers());
+                Ok(answer)
+            }
+            Err(error) if causes(cause(&error)).any(|cause| cause.is::<SourceBroke>()) => {
+                self.ended_without(CLIENT_GONE);
+                Err(NoAnswer::SourceBroke(error))
+            }
+            Err(error) => {
+                self.ended_without(UNREACHABLE);
+                Err(NoAnswer::Failed(error))
+            }
         }
-        answer
     }
 
     fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
@@ -95,7 +132,8 @@ impl SwiftCall {
     fn ended_without(&mut self, fault: &'static str) {
         self.is_over = true;
         self.span.record("error.type", fault);
-        if fault == UNREACHABLE {
+        // Of the others, Swift is not to blame.
+        if matches!(fault, UNREACHABLE | TIMEOUT) {
             self.span.record("otel.status_code", "ERROR");
         }
         let outcome = label("error.type", fault);
@@ -123,4 +161,55 @@ fn client_span(method: &'static str, path: &str) -> Span {
         "error.type" = Empty,
         swift.trans_id = Empty,
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use swift_s3_daemon::metrics::Metrics as Process;
+
+    use super::*;
+    use crate::BoxError;
+
+    /// The word that is counted of a call that ends so.
+    async fn word(
+        asking: impl Future<Output = Result<Response<()>, BoxError>>,
+        late: impl Future<Output = ()>,
+        gives_up: bool,
+    ) -> String {
+        let process = Process::default();
+        let mut headers = HeaderMap::new();
+        let metrics = Metrics::new(&process);
+        let call = SwiftCall::begin(&metrics, Way::Upstream, (&Method::PUT, "/v1/a/c/o"), &mut headers);
+        let until = call.until(asking, late, |error| &**error);
+        if gives_up {
+            drop(tokio::time::timeout(Duration::ZERO, until).await);
+        } else {
+            drop(until.await);
+        }
+        let text = process.render();
+        let name = "http_client_request_duration_seconds_count{";
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        let fault = line.split("error_type=\"").nth(1).unwrap_or_default();
+        fault.split('"').next().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn the_word_says_whose_fault_it_is() {
+        use std::future::{pending, ready};
+        let failed = |error: BoxError| ready(Err(error));
+        let answer = ready(Ok(Response::new(())));
+        assert_eq!(word(answer, pending(), false).await, "");
+        let mut words = Vec::new();
+        words.push(word(failed("reset".into()), pending(), false).await);
+        words.push(word(pending(), ready(()), false).await);
+        // As it comes through a client of HTTP, which wraps it.
+        let inside: BoxError = SourceBroke("reset".into()).into();
+        let wrapped = failed(std::io::Error::other(SourceBroke(inside)).into());
+        words.push(word(wrapped, pending(), false).await);
+        words.push(word(pending(), pending(), true).await);
+        assert_eq!(words, FAULTS);
+    }
 }

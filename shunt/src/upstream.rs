@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::Body;
 use crate::metrics::Metrics;
-use crate::swift_call::{SwiftCall, Way};
+use crate::swift_call::{NoAnswer, SwiftCall, Way};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Eventlet closes idle connections after 30 s by default (`client_timeout` is 60 s); a connection is dropped before that.
@@ -31,6 +31,9 @@ pub enum UpstreamError {
     /// No answer in time.
     #[error("Swift did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
+    /// What was to be sent broke off.
+    #[error("the client: {0}")]
+    ClientGone(#[source] hyper_util::client::legacy::Error),
     /// A request that cannot be sent.
     #[error("the request cannot be sent to Swift: {0}")]
     Request(#[from] http::Error),
@@ -69,11 +72,17 @@ impl Upstream {
         Self { client, scheme, authority, host, answer_limit, metrics }
     }
 
-    /// Sends a request whose URI is a path with its query, byte for byte.
+    /// Sends a request whose URI is a path with its query, byte for byte. When `late` ends before the answer begins, it is given up;
+    /// `limit` is what is then told.
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
+    pub async fn send(
+        &self,
+        mut request: Request<Body>,
+        limit: Duration,
+        late: impl Future<Output = ()>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         let path = request.uri().path_and_query().cloned();
         let mut uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
         if let Some(path) = path {
@@ -86,7 +95,11 @@ impl Upstream {
         let call =
             SwiftCall::begin(&self.metrics, Way::Upstream, (&method, uri.path()), request.headers_mut());
         *request.uri_mut() = uri;
-        call.until(self.client.request(request)).await.map_err(UpstreamError::Failed)
+        call.until(self.client.request(request), late, |error| error).await.map_err(|ended| match ended {
+            NoAnswer::TimedOut => UpstreamError::TimedOut(limit),
+            NoAnswer::SourceBroke(error) => UpstreamError::ClientGone(error),
+            NoAnswer::Failed(error) => UpstreamError::Failed(error),
+        })
     }
 
     /// As [`Upstream::send`], for requests without a body of a client: the answer must come in time.
@@ -106,7 +119,7 @@ impl Upstream {
         request: Request<Body>,
         limit: Duration,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        tokio::time::timeout(limit, self.send(request)).await.map_err(|_| UpstreamError::TimedOut(limit))?
+        self.send(request, limit, tokio::time::sleep(limit)).await
     }
 
     /// Swift's proxy as a `Host` header names it.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId, TraceState};
+use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
 
@@ -24,6 +24,12 @@ pub struct Sampling {
 impl Sampling {
     pub(super) fn new(ratio: f64, is_on: bool) -> Self {
         Self { ratio, is_on, by_mapping: Arc::default() }
+    }
+
+    /// True when somebody receives traces. Otherwise spans only give log lines their ids.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Replaces the parts that mappings choose for themselves, 0 to 1 by mapping id.
@@ -72,17 +78,17 @@ impl ShouldSample for Sampling {
         let decision = match (self.is_on, is_chosen) {
             (true, true) => SamplingDecision::RecordAndSample,
             (true, false) => SamplingDecision::RecordOnly,
-            // Nobody receives it here; whom we ask on the caller's behalf may have somebody, and goes by our word.
-            (false, true) if parent.is_some() => SamplingDecision::RecordAndSample,
             (false, _) => SamplingDecision::Drop,
         };
-        SamplingResult { decision, attributes: Vec::new(), trace_state: TraceState::default() }
+        // What vendors noted in the caller's trace is of the spans below, too. Source: W3C trace context, "Mutating the tracestate field".
+        let trace_state = parent.map(|parent| parent.trace_state().clone()).unwrap_or_default();
+        SamplingResult { decision, attributes: Vec::new(), trace_state }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{SpanContext, SpanId, TraceFlags};
+    use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceState};
 
     use super::*;
 
@@ -116,7 +122,7 @@ mod tests {
         let nobody = Sampling::new(1.0, false);
         assert_eq!(decide(&nobody, None, "other"), Drop);
         assert_eq!(decide(&nobody, Some(TraceFlags::default()), "other"), Drop);
-        assert_eq!(decide(&nobody, Some(TraceFlags::SAMPLED), "other"), RecordAndSample, "the flag goes on");
+        assert_eq!(decide(&nobody, Some(TraceFlags::SAMPLED), "other"), Drop);
     }
 
     #[test]

@@ -101,7 +101,7 @@ async fn serve(arguments: &Arguments, telemetry: &Telemetry) -> ExitCode {
         reads: Reads::default(),
         listings: Listings::new(Duration::from_secs(arguments.listing_timeout)),
         trace_context: arguments.trace_context,
-        sends_traces: arguments.telemetry.otlp_endpoint.is_some(),
+        sends_traces: telemetry.sampling().is_on(),
     });
     metrics::observe(telemetry.metrics(), &context);
     let mut opened = String::new();

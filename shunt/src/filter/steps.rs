@@ -20,9 +20,9 @@ use super::protocol::{
     remove_own,
 };
 use super::{DOOR, Filter};
-use crate::body::{Body, BoxError, Response, boxed, collect, empty, text};
+use crate::body::{Body, BoxError, Response, boxed, client_gone, collect, empty, text};
 use crate::copy::ClientSwift;
-use crate::exchange::{Asked, Exchange, done, done_by_others};
+use crate::exchange::{Asked, Exchange, done, done_by_others, step_done};
 use crate::glacier;
 use crate::listing::{self, Format, LocalPage, Params};
 use crate::policy::{Found, Route};
@@ -74,7 +74,8 @@ impl Filter {
             headers: request.headers(),
             mapping: match &found {
                 Found::Merged(route) => Some(&*route.id),
-                Found::Nothing | Found::Broken(..) => None,
+                Found::Broken(broken) => broken.mapping(),
+                Found::Nothing => None,
             },
             is_passed: false,
         };
@@ -89,11 +90,15 @@ impl Filter {
         let route = match found {
             Found::Merged(route) => route,
             // The filter's list is a few seconds old.
-            Found::Nothing => return drained(request, stands()).await,
-            Found::Broken(merge, reason) => {
-                tracing::warn!(reason = &*reason, "the remote of a merged container cannot be used");
-                if step == Step::Listing && merge.failure == MergeFailure::Local {
-                    return drained(request, listing::partial(stands())).await;
+            Found::Nothing => {
+                let status = of_swift(step, request.headers());
+                return drained(request, stands(status)).await;
+            }
+            Found::Broken(broken) => {
+                tracing::warn!(reason = &*broken.reason, "the remote of a merged container cannot be used");
+                if step == Step::Listing && broken.merge.failure == MergeFailure::Local {
+                    let status = of_swift(step, request.headers());
+                    return drained(request, listing::partial(stands(status))).await;
                 }
                 return drained(request, answer(done(remote::unusable(), "broken"))).await;
             }
@@ -141,9 +146,9 @@ impl Filter {
         let miss = Miss { route, object, request: parts, local_headers, writer, swift: &answers };
         let found = read::answer(&self.context, miss).await;
         if let Some(asked) = answers.missing() {
-            return done(ask(&asked), "rights");
+            return step_done(ask(&asked), "rights");
         }
-        let mut response = told("read", found);
+        let mut response = told("read", found, Some(StatusCode::NOT_FOUND));
         announce(channel.as_ref(), &mut response);
         response
     }
@@ -157,30 +162,35 @@ impl Filter {
         };
         let Some((params, format)) = params else {
             let _ = page.await;
-            return told("listing", None);
+            return told("listing", None, Some(StatusCode::OK));
         };
         let mut params = params.with_default_limit(self.context.listings.default_limit());
         params.waits_for_swift = parts.headers.contains_key(WAITS);
         let local = async move {
             let body: Bytes = page.await.map_err(|error| {
+                if error.is::<hyper::Error>() {
+                    // The filter has left: Swift refused, or its client has gone.
+                    return text(client_gone(), "the page broke off\n");
+                }
                 tracing::warn!(%error, "Swift's listing broke off");
                 text(StatusCode::BAD_GATEWAY, "Swift's listing broke off\n")
             })?;
             Ok(LocalPage { status: StatusCode::OK, headers: HeaderMap::new(), body })
         };
         let merged = listing::answer(&self.context, route, params, format, local).await;
-        told("listing", Some(merged))
+        told("listing", Some(merged), None)
     }
 
     async fn before(&self, route: &Arc<Route>, object: &str) -> Response {
         match write::before(&self.context, route, object, &Method::DELETE).await {
-            Err(refused) => told("delete", Some(refused)),
-            Ok(None) => told("delete", None),
+            Err(refused) => told("delete", Some(refused), None),
+            // Swift is asked after this.
+            Ok(None) => told("delete", None, None),
             Ok(Some(token)) => {
                 let Ok(token) = HeaderValue::from_str(&token.to_string()) else {
                     return text(StatusCode::INTERNAL_SERVER_ERROR, "the token is no header\n");
                 };
-                let mut response = done(pass(), "before_delete");
+                let mut response = step_done(pass(), "before_delete");
                 response.headers_mut().insert(TOKEN, token);
                 response
             }
@@ -190,11 +200,11 @@ impl Filter {
     async fn delete_after(&self, route: &Arc<Route>, object: &str, headers: &HeaderMap) -> Response {
         let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let token = word(TOKEN.as_str()).and_then(|token| token.parse::<write::Token>().ok());
-        let status = word(LOCAL_STATUS).and_then(|status| status.parse::<StatusCode>().ok());
-        let (Some(token), Some(status)) = (token, status) else {
+        let (Some(token), Some(status)) = (token, of_swift(Step::After, headers)) else {
             return text(StatusCode::BAD_REQUEST, "the token or Swift's status is missing or wrong\n");
         };
-        told("delete", write::delete_after(&self.context, route, object, Some(&token), status).await)
+        let found = write::delete_after(&self.context, route, object, Some(&token), status).await;
+        told("delete", found, Some(status))
     }
 
     async fn post(&self, route: &Arc<Route>, object: &str, request: Request<Incoming>) -> Response {
@@ -202,9 +212,10 @@ impl Filter {
         remove_own(&mut parts.headers);
         if glacier::is_wish(&parts.method, &parts.headers) {
             let answer = glacier::answer(&self.context, &Gone, route, object, &parts).await;
-            return told("post", Some(answer));
+            return told("post", Some(answer), None);
         }
-        told("post", write::post(&self.context, route, object, &parts.headers).await)
+        let found = write::post(&self.context, route, object, &parts.headers).await;
+        told("post", found, Some(StatusCode::NOT_FOUND))
     }
 
     async fn next_of(&self, job: &str, request: Request<Incoming>) -> Response {
@@ -216,17 +227,27 @@ impl Filter {
     }
 }
 
-/// What the client is told: the answer, or Swift's own.
-fn told(operation: &'static str, found: Option<Response>) -> Response {
+/// What the client is told: the answer, or Swift's own, with this status if it is known.
+fn told(operation: &'static str, found: Option<Response>, of_swift: Option<StatusCode>) -> Response {
     match found {
         Some(response) => answer(done(response, operation)),
-        None => stands(),
+        None => stands(of_swift),
     }
 }
 
-/// Swift's own 404 stands.
-fn stands() -> Response {
-    done_by_others(pass(), "pass", StatusCode::NOT_FOUND)
+/// Swift's own answer stands.
+fn stands(status: Option<StatusCode>) -> Response {
+    done_by_others(pass(), "pass", status)
+}
+
+/// What Swift has answered when the filter comes with this step; `None`: it was not asked yet, or the filter does not tell.
+fn of_swift(step: Step, headers: &HeaderMap) -> Option<StatusCode> {
+    match step {
+        Step::Miss => Some(StatusCode::NOT_FOUND),
+        Step::Listing => Some(StatusCode::OK),
+        Step::Before => None,
+        Step::After => headers.get(LOCAL_STATUS)?.to_str().ok()?.parse().ok(),
+    }
 }
 
 /// What Swift told the filter, in the client's name, about what the shunt wants to know. What is missing there is asked for in a second round.

@@ -6,7 +6,7 @@ pub(super) const REQUEST_DURATION: Metric = Metric {
     name: "http.server.request.duration",
     kind: Kind::Histogram(SECONDS),
     unit: "s",
-    help: "Requests of clients, from the header block until the answer is sent, by method, status, door and operation; error.type: client_gone, broken_body.",
+    help: "Requests of clients, from the header block until the answer is sent, by method, status, door and operation; error.type: client_gone, broken_body. At the filter's door the time of the last step, and no status where Swift's is not known.",
     labels: &["http.request.method", "http.response.status_code", "door", "operation", "error.type"],
 };
 pub(super) const ACTIVE_REQUESTS: Metric = Metric {
@@ -20,7 +20,7 @@ pub(super) const SWIFT_DURATION: Metric = Metric {
     name: "http.client.request.duration",
     kind: Kind::Histogram(SECONDS),
     unit: "s",
-    help: "Requests to Swift until an answer begins, by method, status and way (upstream, restore); error.type: unreachable, timeout, given_up.",
+    help: "Requests to Swift until an answer begins, by method, status and way (upstream, restore); error.type: unreachable, timeout, client_gone (what was to be sent broke off), given_up.",
     labels: &["http.request.method", "http.response.status_code", "way", "error.type"],
 };
 pub(super) const IO: Metric = Metric {
@@ -181,7 +181,7 @@ pub(super) const CONTROL_CONNECTED: Metric = Metric {
     name: "swift_s3_sync.control.connected",
     kind: Kind::Gauge,
     unit: "{connection}",
-    help: "1 while the control plane is followed, 0 while it is away or none is configured.",
+    help: "1 while the control plane is followed, 0 while it is away; absent where none is configured.",
     labels: &[],
 };
 

@@ -77,6 +77,7 @@ impl Follower {
 
     /// Follows until told to stop.
     pub async fn run(mut self, ready: Arc<tokio::sync::Notify>, stop: CancellationToken) {
+        self.policies.state().set_connected(false);
         let mut pause = FIRST_PAUSE;
         let mut turn = 0usize;
         loop {

@@ -1,6 +1,6 @@
 //! How the policy in force came about, for whoever looks after the shunt.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,8 @@ pub struct State {
     applied: AtomicU64,
     partial: AtomicU64,
     refused: AtomicU64,
-    is_connected: AtomicBool,
+    /// 0: no control plane is configured, 1: it is away, 2: it is followed.
+    control: AtomicUsize,
 }
 
 impl State {
@@ -69,8 +70,8 @@ impl State {
     }
 
     /// The control plane is followed, or away.
-    pub(super) fn set_connected(&self, is_connected: bool) {
-        self.is_connected.store(is_connected, Ordering::Relaxed);
+    pub(crate) fn set_connected(&self, is_connected: bool) {
+        self.control.store(if is_connected { 2 } else { 1 }, Ordering::Relaxed);
     }
 
     /// The control plane's number of what is in force; 0 of a file.
@@ -92,9 +93,12 @@ impl State {
         self.counter(outcome).load(Ordering::Relaxed)
     }
 
-    /// Whether the control plane is followed now.
+    /// Whether the control plane is followed now; `None` where there is none to follow.
     #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.is_connected.load(Ordering::Relaxed)
+    pub fn is_connected(&self) -> Option<bool> {
+        match self.control.load(Ordering::Relaxed) {
+            0 => None,
+            state => Some(state == 2),
+        }
     }
 }

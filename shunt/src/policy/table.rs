@@ -19,8 +19,26 @@ pub enum Found {
     Nothing,
     /// It is merged.
     Merged(Arc<Route>),
-    /// It is merged, but its remote cannot be used as it is configured; the text says why, without secrets.
-    Broken(Merge, Arc<str>),
+    /// It is merged, but its remote cannot be used as it is configured.
+    Broken(Broken),
+}
+
+/// A container whose remote cannot be used.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    id: Arc<str>,
+    /// What is to be done for it.
+    pub merge: Merge,
+    /// Why it cannot, without secrets.
+    pub reason: Arc<str>,
+}
+
+impl Broken {
+    /// The mapping's id, if it could be read.
+    #[must_use]
+    pub fn mapping(&self) -> Option<&str> {
+        Some(&*self.id).filter(|id| !id.is_empty())
+    }
 }
 
 /// A merged container or all of an account, for the filter in Swift's pipeline.
@@ -178,7 +196,11 @@ impl Table {
                 let (mapping, remote) = (Arc::clone(mapping), Arc::clone(remote));
                 Found::Merged(Arc::new(Route::new(mapping, Arc::clone(&entry.id), container, remote)))
             }
-            (None, _, Err(reason)) => Found::Broken(entry.merge, Arc::clone(reason)),
+            (None, _, Err(reason)) => Found::Broken(Broken {
+                id: Arc::clone(&entry.id),
+                merge: entry.merge,
+                reason: Arc::clone(reason),
+            }),
             (None, None, Ok(_)) => Found::Nothing,
         }
     }

@@ -12,13 +12,18 @@ use hyper::body::Incoming;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use crate::body::BoxError;
+use crate::body::{BoxError, SourceBroke, causes};
 use crate::metrics::Transfer;
 
 /// A body gave nothing for too long while it was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing came for {} s", .0.as_secs())]
 struct Stalled(Duration);
+
+/// True when an error comes from a body that stood still.
+pub(super) fn has_stalled(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.is::<Stalled>())
+}
 
 /// An answer's body, from Swift.
 #[derive(Debug)]
@@ -141,7 +146,7 @@ impl http_body::Body for ClientBody {
             Poll::Ready(None) => Taking::Ended(Instant::now()),
             Poll::Ready(Some(_)) => Taking::HandedOn(Instant::now()),
         });
-        polled
+        polled.map_err(|error| SourceBroke(error).into())
     }
 
     fn is_end_stream(&self) -> bool {

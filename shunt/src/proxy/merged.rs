@@ -20,7 +20,6 @@ use crate::policy::{Found, Route};
 use crate::read::{self, Miss};
 use crate::remote;
 use crate::request::{Target, is_temporary, query_value};
-use crate::upstream::UpstreamError;
 use crate::write;
 
 /// Swift's errors are short.
@@ -277,10 +276,7 @@ impl ClientSwift for Proxy {
             ended.notified().await;
             tokio::time::sleep(limit).await;
         };
-        tokio::select! {
-            answer = self.upstream.send(request) => Ok(self.received(answer?)),
-            () = late => Err(UpstreamError::TimedOut(limit).into()),
-        }
+        Ok(self.received(self.upstream.send(request, limit, late).await?))
     }
 }
 

@@ -8,6 +8,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 
+use crate::body::SourceBroke;
 use crate::{Body, BoxError};
 
 /// Pieces under way between the source and a connection: one is written while the next one comes.
@@ -50,7 +51,7 @@ impl HttpBody for ChannelBody {
             }
             _ => {
                 self.failed = true;
-                Err(BrokenOff.into())
+                Err(SourceBroke(BrokenOff.into()).into())
             }
         }))
     }

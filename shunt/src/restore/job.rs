@@ -15,6 +15,7 @@ use swift_s3_policy::{
 };
 use swift_s3_store::{GetObject, ObjectStore, RemoteObject, StoreError};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
@@ -24,7 +25,7 @@ use super::plan::{Homes, NestedManifest, Object, Plan, Segment, empty_etag, plan
 use super::source::{Source, SourceError};
 use super::{Archived, SwiftWriter, Unfit};
 use crate::metrics::Metrics;
-use crate::swift_call::{SwiftCall, Way};
+use crate::swift_call::{NoAnswer, SwiftCall, Way};
 use crate::swift_path::{container_path, object_path};
 use crate::{Body, BoxError};
 
@@ -137,6 +138,8 @@ struct Unanswered {
     etag: String,
     length: u64,
     answer: AbortOnDropHandle<Result<Response<Body>, BoxError>>,
+    /// Swift has had its time.
+    late: CancellationToken,
 }
 
 impl Job {
@@ -382,9 +385,9 @@ impl Job {
         Ok(())
     }
 
-    async fn end_of_segment(&self, put: Unanswered) -> Result<(), GivenUp> {
-        let Unanswered { what, path, etag, length, answer } = put;
-        let answer = wait_for(what.clone(), answer).await?;
+    async fn end_of_segment(&self, mut put: Unanswered) -> Result<(), GivenUp> {
+        let answer = wait_for(&mut put).await?;
+        let Unanswered { what, path, etag, length, .. } = put;
         match answer.status() {
             StatusCode::CREATED => Ok(()),
             // Somebody was quicker: another restore, or a user.
@@ -450,8 +453,8 @@ impl Job {
                 if is_md5(&self.remote.etag) && !self.remote.kms {
                     insert_etag(&mut all, &self.remote.etag)?;
                 }
-                let put = self.put(path, &self.remote.etag, all, self.remote.length, source).await?;
-                wait_for(put.what, put.answer).await?
+                let mut put = self.put(path, &self.remote.etag, all, self.remote.length, source).await?;
+                wait_for(&mut put).await?
             }
             Object::Static { json, etag } => {
                 insert_etag(&mut all, etag)?;
@@ -499,16 +502,24 @@ impl Job {
         let what = format!("PUT {path}");
         let request = request(Method::PUT, path, headers, body, &what)?;
         let (writer, metrics) = (Arc::clone(&self.writer), self.metrics.clone());
-        let task = tokio::spawn(async move { send(&*writer, &metrics, request).await }.in_current_span());
-        let put = Unanswered {
+        let late = CancellationToken::new();
+        let is_late = late.clone().cancelled_owned();
+        let task =
+            tokio::spawn(async move { send(&*writer, &metrics, request, is_late).await }.in_current_span());
+        let mut put = Unanswered {
             what,
             path: path.to_owned(),
             etag: etag.to_owned(),
             length,
             answer: AbortOnDropHandle::new(task),
+            late,
         };
-        feed(&sender, length, source, &put).await?;
-        Ok(put)
+        let fed = feed(&sender, length, source, &put).await;
+        if put.late.is_cancelled() {
+            // It says so, and ends.
+            drop((&mut put.answer).await);
+        }
+        fed.map(|()| put)
     }
 
     async fn put_bytes(
@@ -565,11 +576,9 @@ impl Job {
     }
 
     async fn exchange(&self, what: String, request: Request<Body>) -> Result<Response<Body>, GivenUp> {
-        match tokio::time::timeout(ANSWER_TIMEOUT, send(&*self.writer, &self.metrics, request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(GivenUp::Sending { what, error }),
-            Err(_) => Err(GivenUp::Sending { what, error: "no answer in time".into() }),
-        }
+        let late = tokio::time::sleep(ANSWER_TIMEOUT);
+        let answer = send(&*self.writer, &self.metrics, request, late).await;
+        answer.map_err(|error| GivenUp::Sending { what, error })
     }
 
     /// The headers of everything that is written.
@@ -588,10 +597,14 @@ async fn send(
     writer: &dyn SwiftWriter,
     metrics: &Metrics,
     mut request: Request<Body>,
+    late: impl Future<Output = ()>,
 ) -> Result<Response<Body>, BoxError> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let call = SwiftCall::begin(metrics, Way::Restore, (&method, &path), request.headers_mut());
-    call.until(writer.send(request)).await
+    call.until(writer.send(request), late, |error| &**error).await.map_err(|ended| match ended {
+        NoAnswer::TimedOut => "no answer in time".into(),
+        NoAnswer::Failed(error) | NoAnswer::SourceBroke(error) => error,
+    })
 }
 
 /// Gives a PUT its bytes. Ends early, without an error, when its answer is there already.
@@ -610,6 +623,7 @@ async fn feed(
             // Swift has answered, or is gone: the answer tells.
             Ok(Err(_)) => return Ok(()),
             Err(_) => {
+                put.late.cancel();
                 return Err(GivenUp::Sending {
                     what: put.what.clone(),
                     error: "Swift takes nothing more".into(),
@@ -620,16 +634,16 @@ async fn feed(
     Ok(())
 }
 
-async fn wait_for(
-    what: String,
-    answer: AbortOnDropHandle<Result<Response<Body>, BoxError>>,
-) -> Result<Response<Body>, GivenUp> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-        Ok(Ok(Ok(answer))) => Ok(answer),
-        Ok(Ok(Err(error))) => Err(GivenUp::Sending { what, error }),
-        Ok(Err(error)) => Err(GivenUp::Sending { what, error: Box::new(error) }),
-        Err(_) => Err(GivenUp::Sending { what, error: "no answer in time".into() }),
-    }
+async fn wait_for(put: &mut Unanswered) -> Result<Response<Body>, GivenUp> {
+    let answered = match tokio::time::timeout(ANSWER_TIMEOUT, &mut put.answer).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            put.late.cancel();
+            (&mut put.answer).await
+        }
+    };
+    let failed = |error| GivenUp::Sending { what: put.what.clone(), error };
+    answered.map_err(|error| failed(Box::new(error)))?.map_err(failed)
 }
 
 fn request(

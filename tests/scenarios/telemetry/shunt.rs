@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use swift_s3_tests::fault_proxy::FaultProxy;
-use swift_s3_tests::figures::Figures;
+use swift_s3_tests::figures::{Figure, Figures};
 use swift_s3_tests::otlp_collector::{Collector, Span, ensure_connected};
 use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::shunt_process::{Shunt, ShuntOptions};
@@ -45,6 +45,7 @@ async fn a_shunted_request_is_one_trace_through_swift_and_the_remote() -> Result
     options.internal_url = Some(site.cluster.internal_url()?);
     options.filter = true;
     options.arguments = collector.arguments().to_vec();
+    options.arguments.extend(["--trace-context", "follow"].map(str::to_owned));
     let shunt = Shunt::start(site.directory().folder("shunt")?, options).await?;
 
     let client = SwiftClient::new(&shunt.url()?, site.swift.account(), None)?;
@@ -137,6 +138,10 @@ fn ensure_figures(figures: &Figures) -> Result<()> {
     for door in ["proxy", "filter"] {
         let read = [("door", door), ("operation", "read"), ("http_response_status_code", "200")];
         assert_eq!(figures.sum(requests, &read), 1.0, "{door}");
+        // They were given in full.
+        let of_door = |figure: &&Figure| figure.labels.get("door").is_some_and(|found| found == door);
+        let mut counted = figures.values.iter().filter(|figure| figure.name == requests).filter(of_door);
+        ensure!(counted.all(|figure| !figure.labels.contains_key("error_type")), "{door}: {figures:?}");
         let given = [("door", door), ("network_io_direction", "transmit")];
         ensure!(figures.sum("swift_s3_shunt_io_bytes_total", &given) >= 24.0, "{door}");
     }

@@ -11,7 +11,7 @@ use swift_s3_tests::s3_servers::S3ServerKind;
 use swift_s3_tests::shunt_process::{Shunt, ShuntOptions};
 use swift_s3_tests::site::Site;
 use swift_s3_tests::swift_client::SwiftClient;
-use swift_s3_tests::sync_json::SyncJson;
+use swift_s3_tests::sync_json::{MappingJson, SyncJson};
 
 use crate::CLUSTER;
 
@@ -87,9 +87,11 @@ async fn a_put_in_swift_is_one_trace_until_its_cursor_is_saved_and_failures_are_
     Ok(())
 }
 
-/// A client that traces finds its request in its own trace, with what Swift and the remote were asked.
+/// A client that traces finds its request in its own trace, with what Swift and the remote were asked, where the operator trusts it. Anywhere
+/// else it decides nothing: its trace is a link of the request's own, which is recorded as the mapping says.
 #[tokio::test]
-async fn a_read_through_the_shunt_is_part_of_its_clients_trace_down_to_the_remote() -> Result<()> {
+async fn a_read_through_the_shunt_is_part_of_its_clients_trace_only_where_clients_are_followed() -> Result<()>
+{
     let site = Site::on(CLUSTER.get().await?, S3ServerKind::Memory).await?;
     let collector = Collector::start().await?;
     site.swift.put_container("c").await?;
@@ -97,12 +99,15 @@ async fn a_read_through_the_shunt_is_part_of_its_clients_trace_down_to_the_remot
     let mapping = site.mapping("c").set("retain_local", false).set("merge_namespaces", true);
     site.map([mapping.clone()])?;
     site.sync().await?;
-    let mut options = ShuntOptions::new(&site.cluster.internal_url()?, SyncJson::new().mapping(mapping));
-    // Nothing is traced but what a client traces.
-    options
-        .arguments
-        .extend(["--otlp-endpoint", collector.endpoint(), "--trace-sample-ratio", "0"].map(str::to_owned));
-    let shunt = Shunt::start(site.directory().folder("shunt")?, options).await?;
+    let start = async |folder: &str, mapping: &MappingJson, how: &[&str]| {
+        let config = SyncJson::new().mapping(mapping.clone());
+        let mut options = ShuntOptions::new(&site.cluster.internal_url()?, config);
+        // Nothing is traced but what a client or a mapping traces.
+        let arguments = ["--otlp-endpoint", collector.endpoint(), "--trace-sample-ratio", "0"];
+        options.arguments.extend(arguments.iter().chain(how).map(|argument| (*argument).to_owned()));
+        Shunt::start(site.directory().folder(folder)?, options).await
+    };
+    let shunt = start("follows", &mapping, &["--trace-context", "follow"]).await?;
     let client = SwiftClient::new(&shunt.url()?, site.swift.account(), None)?;
 
     let (trace_id, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
@@ -110,13 +115,12 @@ async fn a_read_through_the_shunt_is_part_of_its_clients_trace_down_to_the_remot
     let read = client.object_request("GET", "c", "archived", "", &[("traceparent", &context)], None).await?;
     assert_eq!(read.success()?.body.as_ref(), b"content");
     client.object_request("GET", "c", "archived", "", &[], None).await?.success()?;
-
-    let trace = collector
-        .wait_for_trace("the trace of the read", SOON, |trace| {
-            trace.iter().any(|span| span.kind == SpanKind::Server && span.trace_id == trace_id)
-        })
-        .await?;
-    ensure_connected(&trace)?;
+    // It sends what it has before it ends.
+    assert_eq!(shunt.stop().await?, 0);
+    let traces = collector.traces();
+    assert_eq!(traces.len(), 1, "only what the client traces");
+    let trace = traces.get(trace_id).context("the client's trace")?;
+    ensure_connected(trace)?;
     let server = trace.iter().find(|span| span.kind == SpanKind::Server).context("no server span")?;
     assert_eq!((server.service.as_str(), server.parent.as_str()), ("swift-s3-shunt", parent));
     assert_eq!(server.name, "GET /v1/{account}/{container}/{object}");
@@ -126,7 +130,22 @@ async fn a_read_through_the_shunt_is_part_of_its_clients_trace_down_to_the_remot
     assert_eq!(asked_swift.context("Swift was not asked")?.attribute("http.response.status_code"), "404");
     let asked_remote = clients.iter().find(|span| span.attribute("aws.s3.key").ends_with("archived"));
     assert_eq!(asked_remote.context("S3 was not asked")?.attribute("http.response.status_code"), "200");
-    assert_eq!(collector.traces().len(), 1, "only what the client traces");
+
+    // As it comes, clients choose nothing.
+    let quiet = start("quiet", &mapping, &[]).await?;
+    let chosen = start("chosen", &mapping.set("trace_sample_ratio", 1.0), &[]).await?;
+    for shunt in [quiet, chosen] {
+        let client = SwiftClient::new(&shunt.url()?, site.swift.account(), None)?;
+        let headers = [("traceparent", context.as_str())];
+        client.object_request("GET", "c", "archived", "", &headers, None).await?.success()?;
+        assert_eq!(shunt.stop().await?, 0);
+    }
+    let traces: Vec<_> = collector.traces().into_iter().filter(|(id, _)| id != trace_id).collect();
+    let [(_, own)] = traces.as_slice() else { anyhow::bail!("one trace was to be recorded: {traces:#?}") };
+    ensure_connected(own)?;
+    let server = own.iter().find(|span| span.kind == SpanKind::Server).context("no server span")?;
+    ensure!(server.parent.is_empty() && server.links == [parent], "{server:#?}");
+    assert_eq!(collector.traces().get(trace_id).map(Vec::len), Some(trace.len()), "nothing was added");
     Ok(())
 }
 
