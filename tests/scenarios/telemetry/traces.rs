@@ -15,8 +15,6 @@ use swift_s3_tests::sync_json::{MappingJson, SyncJson};
 
 use crate::CLUSTER;
 
-const SOON: Duration = Duration::from_secs(30);
-
 fn named<'a>(trace: &'a [Span], name: &str) -> Result<&'a Span> {
     trace.iter().find(|span| span.name == name).with_context(|| format!("no span {name}: {trace:#?}"))
 }
