@@ -14,7 +14,7 @@ use crate::documents::{self, Checked, Lookups};
 use crate::feeds::Feeds;
 use crate::history::History;
 use crate::house::House;
-use crate::metrics::Metrics;
+use crate::metrics::{ChangeOutcome, Metrics};
 use crate::overview::OverviewCache;
 use crate::prefixes::Parsed;
 use crate::prices::Prices;
@@ -194,7 +194,14 @@ impl Control {
         uninterrupted(async move {
             let _order = control.changes.lock().await;
             let document = Bytes::from(revision.document.clone());
-            let record = control.store.apply(revision).await?;
+            // Counted here, because it happens also when whoever asked has gone.
+            let stored = control.store.apply(revision).await;
+            control.settings.metrics.applied(match &stored {
+                Ok(_) => ChangeOutcome::Applied,
+                Err(StoreError::Conflict { .. }) => ChangeOutcome::Conflict,
+                Err(_) => ChangeOutcome::Failed,
+            });
+            let record = stored?;
             control.feeds().set_mappings(checked.mappings.iter().map(|mapping| mapping.id.as_str()));
             control.push.publish_document(NewDocument {
                 revision: record.revision,

@@ -18,6 +18,7 @@ use tower_service::Service;
 use crate::access::{Access, Caller, Need, Refusal, need};
 use crate::cluster::{Board, Relayed};
 use crate::metrics::Metrics;
+use crate::observed::CallSpan;
 use crate::server::Doors;
 use crate::transport::Peer;
 
@@ -79,9 +80,13 @@ where
             Some(Ok(relayed)) => {
                 request.extensions_mut().insert(relayed.caller.clone());
                 request.extensions_mut().insert(relayed);
-                return Box::pin(self.inner.call(request));
+                let span = CallSpan::take(&mut request, true);
+                return Box::pin(span.in_scope(|| self.inner.call(request)));
             }
-            Some(Err(status)) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+            Some(Err(status)) => {
+                drop(CallSpan::take(&mut request, false));
+                return Box::pin(std::future::ready(Ok(status.into_http())));
+            }
         }
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let call = Call {
@@ -95,7 +100,9 @@ where
         match call.decide(&access) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
-                let response = self.inner.call(request);
+                // What everybody may call says nothing about who calls.
+                let span = CallSpan::take(&mut request, call.need != Need::Nothing);
+                let response = span.in_scope(|| self.inner.call(request));
                 if call.need == Need::Nothing {
                     return Box::pin(response);
                 }
@@ -107,12 +114,13 @@ where
                 })
             }
             Err(refusal) => {
-                let path = request.uri().path();
+                let path = request.uri().path().to_owned();
                 let (reason, status) = match refusal {
                     Refusal::Unauthenticated(why) => ("unauthenticated", Status::unauthenticated(why)),
                     Refusal::Denied(why) => ("denied", Status::permission_denied(why)),
                 };
                 self.metrics.refused(reason);
+                let _entered = CallSpan::take(&mut request, false).entered();
                 tracing::warn!(path, address = ?peer.address, reason = status.message(), "refused a call");
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }

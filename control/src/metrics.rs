@@ -85,7 +85,7 @@ impl Metrics {
                 }
             });
         }
-        Self(Arc::new(Inner {
+        let inner = Inner {
             calls: CALLS.histogram(&meter),
             streams: STREAMS.up_down(&meter),
             refusals: REFUSALS.counter(&meter),
@@ -99,7 +99,18 @@ impl Metrics {
             is_leading,
             figures,
             meter,
-        }))
+        };
+        // The first event of a series that begins with it would be no increase.
+        for outcome in ChangeOutcome::ALL {
+            inner.applies.add(0, &[label("outcome", outcome.as_str())]);
+        }
+        for reason in ["unauthenticated", "denied"] {
+            inner.refusals.add(0, &[label("reason", reason)]);
+        }
+        for outcome in ["applied", "partly_applied", "rejected"] {
+            inner.answers.add(0, &[label("outcome", outcome)]);
+        }
+        Self(Arc::new(inner))
     }
 
     /// A call with one answer has ended. `method` is one of the contract, or a word for all others.
@@ -130,6 +141,12 @@ impl Metrics {
         self.0.pages.record(took.as_secs_f64(), &[label("http.route", route), label("status", status)]);
     }
 
+    /// A request of a page ended without an answer: its browser has left. Which page it was is not known by then.
+    pub(crate) fn page_left(&self, took: Duration) {
+        let labels = [label("http.route", "_OTHER"), label("status", "left")];
+        self.0.pages.record(took.as_secs_f64(), &labels);
+    }
+
     /// Asks these for numbers of now whenever somebody reads. Once for each process.
     pub(crate) fn watch_pages(
         &self,
@@ -141,16 +158,9 @@ impl Metrics {
         FOLLOWERS.observe(&self.0.meter, move |seen| seen.observe(number(followers()), &[]));
     }
 
-    /// A change of the configuration was asked for.
-    pub(crate) fn applied<T>(&self, asked: &Result<T, tonic::Status>, is_dry_run: bool) {
-        let outcome = match asked.as_ref().map_err(tonic::Status::code) {
-            Ok(_) if is_dry_run => "tried",
-            Ok(_) => "applied",
-            Err(Code::Aborted) => "conflict",
-            Err(Code::InvalidArgument) => "refused",
-            Err(_) => "failed",
-        };
-        self.0.applies.add(1, &[label("outcome", outcome)]);
+    /// What became of a change of the configuration that was asked for.
+    pub(crate) fn applied(&self, outcome: ChangeOutcome) {
+        self.0.applies.add(1, &[label("outcome", outcome.as_str())]);
     }
 
     /// A configuration is on its way to a node.
@@ -182,16 +192,62 @@ impl Metrics {
     /// This process answers for the cluster, or does not.
     pub(crate) fn leads(&self, is_leading: bool) {
         self.0.is_leading.store(is_leading, Ordering::Relaxed);
+        if !is_leading {
+            self.publish(None);
+        }
     }
 
-    /// A leader came or went.
-    pub(crate) fn leader_changed(&self) {
-        self.0.leader_changes.add(1, &[]);
+    /// So many times a leader came or went.
+    pub(crate) fn leader_changed(&self, changes: u64) {
+        self.0.leader_changes.add(changes, &[]);
     }
 
-    /// Replaces what is told of nodes and mappings; `None`: nothing is.
+    /// Replaces what is told of nodes and mappings; `None`: nothing is. It counts on the SDK dropping series that are
+    /// observed no more.
     fn publish(&self, figures: Option<Figures>) {
         *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures.map(Arc::new);
+    }
+}
+
+/// What became of a change of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeOutcome {
+    /// It is in force.
+    Applied,
+    /// It is what was in force already.
+    Unchanged,
+    /// A dry run.
+    Tried,
+    /// It is wrong.
+    Refused,
+    /// Somebody else was quicker.
+    Conflict,
+    /// It could not be stored.
+    Failed,
+}
+
+impl ChangeOutcome {
+    const ALL: [Self; 6] =
+        [Self::Applied, Self::Unchanged, Self::Tried, Self::Refused, Self::Conflict, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Tried => "tried",
+            Self::Refused => "refused",
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Of a call that is answered so.
+    pub(crate) fn of(status: &tonic::Status) -> Self {
+        match status.code() {
+            Code::Aborted => Self::Conflict,
+            Code::InvalidArgument => Self::Refused,
+            _ => Self::Failed,
+        }
     }
 }
 
@@ -214,5 +270,19 @@ mod tests {
             assert!(is_ours && metric.help.ends_with('.'), "{}", metric.name);
         }
         assert!(ADDED_UP.iter().all(|metric| METRICS.contains(metric)));
+    }
+
+    #[test]
+    fn whoever_leads_no_more_tells_nothing_of_the_cluster() {
+        let process = Process::default();
+        let metrics = Metrics::new(&process);
+        let age = "\nswift_s3_control_figures_age_seconds ";
+        metrics.leads(true);
+        metrics.publish(Some(Figures::none()));
+        assert!(process.render().contains(age));
+        metrics.leads(false);
+        let text = process.render();
+        assert!(!text.contains(age) && text.contains("\nswift_s3_control_leader 0"), "{text}");
+        assert!(text.contains("swift_s3_control_config_applies_total{outcome=\"failed\"} 0"), "{text}");
     }
 }

@@ -91,11 +91,11 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let found = METHODS.get(request.uri().path());
         let method = found.map_or(OTHER, |method| method.name.as_str());
         let is_stream = found.is_some_and(|method| method.is_stream);
-        let span = if is_stream { Span::none() } else { span(method, request.headers()) };
+        let span = if is_stream { Span::none() } else { span(method) };
         let mut call = Call {
             metrics: self.metrics.clone(),
             method,
@@ -107,7 +107,11 @@ where
         if is_stream {
             call.metrics.stream(method, 1);
         }
-        let answering = span.in_scope(|| self.inner.call(request));
+        // The gate enters it, once it has seen whether the caller's word counts.
+        request
+            .extensions_mut()
+            .insert(CallSpan { span: span.clone(), is_inner: !Span::current().is_none() });
+        let answering = self.inner.call(request);
         Box::pin(
             async move {
                 let response = match answering.await {
@@ -126,8 +130,8 @@ where
     }
 }
 
-fn span(method: &str, headers: &http::HeaderMap) -> Span {
-    let span = tracing::info_span!(
+fn span(method: &str) -> Span {
+    tracing::info_span!(
         "rpc",
         otel.name = method,
         otel.kind = "server",
@@ -135,12 +139,33 @@ fn span(method: &str, headers: &http::HeaderMap) -> Span {
         rpc.system.name = "grpc",
         rpc.method = method,
         rpc.response.status_code = Empty,
-    );
-    // A call of a page of this process is a part of the page's span.
-    if headers.contains_key(TRACE_PARENT) {
-        propagation::continue_trace(&span, headers);
+    )
+}
+
+/// The span of a call that was not let in yet, in its extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct CallSpan {
+    span: Span,
+    /// It is part of another one of this process, such as that of a page.
+    is_inner: bool,
+}
+
+impl CallSpan {
+    /// Takes the span of a call off it, and makes it part of its caller's trace if the caller is `known`. A stranger must not decide what is
+    /// recorded, nor write into traces of others: his trace is only named.
+    pub(crate) fn take(request: &mut http::Request<Body>, is_known: bool) -> Span {
+        let Some(Self { span, is_inner }) = request.extensions_mut().remove::<Self>() else {
+            return Span::none();
+        };
+        if !is_inner && request.headers().contains_key(TRACE_PARENT) {
+            if is_known {
+                propagation::continue_trace(&span, request.headers());
+            } else {
+                propagation::link_trace(&span, request.headers());
+            }
+        }
+        span
     }
-    span
 }
 
 /// A call under way. Dropped before its end, it was cancelled.
@@ -285,19 +310,42 @@ pub(crate) async fn page(
         http.request.method = method,
         http.route = Empty,
         http.response.status_code = Empty,
+        "error.type" = Empty,
     );
     // A browser may be anybody's; whoever may see nothing here must not decide what is recorded.
     propagation::link_trace(&span, request.headers());
-    let response = next.run(request).instrument(span.clone()).await;
+    let mut page = Page { metrics, span: span.clone(), method, began, answered: None };
+    let response = next.run(request).instrument(span).await;
     let route = response.extensions().get::<Route>().map_or(OTHER, |route| route.0);
-    span.record("http.route", route);
-    span.record("otel.name", format!("{method} {route}"));
-    span.record("http.response.status_code", response.status().as_u16());
-    if response.status().is_server_error() {
-        span.record("otel.status_code", "ERROR");
-    }
-    metrics.page(route, response.status(), began.elapsed());
+    page.answered = Some((route, response.status()));
     response
+}
+
+/// A request of a page under way. Dropped without an answer, its browser has left, most likely because it took too long.
+struct Page {
+    metrics: Metrics,
+    span: Span,
+    method: &'static str,
+    began: Instant,
+    answered: Option<(&'static str, http::StatusCode)>,
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let Self { metrics, span, method, began, answered } = self;
+        let Some((route, status)) = *answered else {
+            span.record("error.type", "client_gone");
+            metrics.page_left(began.elapsed());
+            return;
+        };
+        span.record("http.route", route);
+        span.record("otel.name", format!("{method} {route}"));
+        span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            span.record("otel.status_code", "ERROR");
+        }
+        metrics.page(route, status, began.elapsed());
+    }
 }
 
 #[cfg(test)]

@@ -249,22 +249,32 @@ impl Tasks {
 /// A process serves if it leads or can hand calls on.
 async fn tell_health(health: HealthReporter, board: Board, metrics: Metrics) {
     let mut roles = board.watch();
-    let mut is_led = false;
+    let mut known = None;
     loop {
-        let (status, is_leading) = match &*roles.borrow_and_update() {
-            Role::Nobody(_) => (ServingStatus::NotServing, false),
-            Role::Leading(_) => (ServingStatus::Serving, true),
-            Role::Following(_) => (ServingStatus::Serving, false),
+        let (status, is_leading, term) = {
+            let role = roles.borrow_and_update();
+            let status = match &*role {
+                Role::Nobody(_) => ServingStatus::NotServing,
+                Role::Leading(_) | Role::Following(_) => ServingStatus::Serving,
+            };
+            (status, matches!(&*role, Role::Leading(_)), role.term())
         };
         metrics.leads(is_leading);
-        // From one leader to the next there is always a time without.
-        if std::mem::replace(&mut is_led, status == ServingStatus::Serving) != is_led {
-            metrics.leader_changed();
-        }
+        metrics.leader_changed(changes(known.as_deref(), term.as_deref()));
+        known = term;
         set_health(&health, status).await;
         if roles.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// How often it changed who leads. From one leader to the next there is always a time without, which may be too short to be seen.
+fn changes(before: Option<&str>, now: Option<&str>) -> u64 {
+    match (before, now) {
+        (before, now) if before == now => 0,
+        (Some(_), Some(_)) => 2,
+        _ => 1,
     }
 }
 
@@ -323,6 +333,24 @@ async fn keep_house(control: Arc<Control>) {
             () = control.stopping.cancelled() => return,
             _ = save.tick() => control.save_nodes().await,
             _ = prune.tick() => control.prune().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes;
+
+    #[test]
+    fn changes_of_the_leader_are_counted_also_where_the_time_between_was_not_seen() {
+        for (before, now, expected) in [
+            (None, None, 0),
+            (None, Some("a"), 1),
+            (Some("a"), Some("a"), 0),
+            (Some("a"), None, 1),
+            (Some("a"), Some("b"), 2),
+        ] {
+            assert_eq!(changes(before, now), expected, "{before:?} {now:?}");
         }
     }
 }

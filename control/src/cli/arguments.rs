@@ -110,24 +110,47 @@ pub struct Arguments {
     #[command(flatten)]
     pub etcd: EtcdArguments,
     /// Log lines of at least this importance
-    #[arg(long, value_name = "LEVEL", env = "SWIFT_S3_CONTROL_LOG_LEVEL", default_value = "info")]
+    #[arg(
+        long,
+        help_heading = "Log",
+        value_name = "LEVEL",
+        env = "SWIFT_S3_CONTROL_LOG_LEVEL",
+        default_value = "info"
+    )]
     pub log_level: Level,
     /// What a log line looks like
-    #[arg(long, value_name = "FORMAT", env = "SWIFT_S3_CONTROL_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        help_heading = "Log",
+        value_name = "FORMAT",
+        env = "SWIFT_S3_CONTROL_LOG_FORMAT",
+        default_value = "text"
+    )]
     pub log_format: Format,
     /// Log to this file instead of standard error
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_LOG_FILE")]
+    #[arg(long, help_heading = "Log", value_name = "PATH", env = "SWIFT_S3_CONTROL_LOG_FILE")]
     pub log_file: Option<PathBuf>,
     /// Log to standard error too when there is a log file
-    #[arg(long)]
+    #[arg(long, help_heading = "Log")]
     pub console: bool,
     /// Serve /live, /ready, /metrics and /log-level here; port 0 takes a free one [default: not at all]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "SWIFT_S3_CONTROL_ADMIN_LISTEN")]
+    #[arg(
+        long,
+        help_heading = "Admin endpoint",
+        value_name = "ADDRESS:PORT",
+        env = "SWIFT_S3_CONTROL_ADMIN_LISTEN"
+    )]
     pub admin_listen: Option<SocketAddr>,
     /// Write the address of --admin-listen to this file
-    #[arg(long, value_name = "PATH", env = "SWIFT_S3_CONTROL_ADMIN_PORT_FILE", requires = "admin_listen")]
+    #[arg(
+        long,
+        help_heading = "Admin endpoint",
+        value_name = "PATH",
+        env = "SWIFT_S3_CONTROL_ADMIN_PORT_FILE",
+        requires = "admin_listen"
+    )]
     pub admin_port_file: Option<PathBuf>,
     /// Traces and metrics
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Traces and metrics")]
     pub telemetry: TelemetryArguments,
 }

@@ -46,8 +46,8 @@ impl Ready {
             Some(Work::Alone(store)) => can_store(store),
             Some(Work::Several(board)) => match board.role() {
                 Role::Nobody(why) => Err(format!("no control process leads: {why}")),
-                // Whether the leader is ready, it says itself.
-                Role::Following(_) => Ok(()),
+                // Whether the leader is ready, it says itself; but calls must get there.
+                Role::Following(leader) => leader.is_reached(),
                 Role::Leading(leading) if !leading.term.is_valid() => {
                     Err("this control process leads no more: its lease is over".to_owned())
                 }

@@ -47,6 +47,17 @@ impl fmt::Debug for Role {
     }
 }
 
+impl Role {
+    /// Names the term of whoever leads, if somebody does.
+    pub(crate) fn term(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Nobody(_) => None,
+            Self::Leading(leading) => Some(Arc::clone(&leading.secret)),
+            Self::Following(leader) => Some(leader.term()),
+        }
+    }
+}
+
 /// What it takes to answer as the leader.
 #[derive(Clone)]
 pub struct Leading {

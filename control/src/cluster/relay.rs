@@ -3,10 +3,11 @@
 //! Who took the connection decides whether the call is allowed: tokens and certificates may be known here only. The leader is
 //! told who asks, and believes it from whoever knows the secret that it put into etcd for its term.
 
+use std::error::Error as _;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -14,6 +15,8 @@ use swift_s3_daemon::telemetry::propagation;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tower_service::Service;
 use tracing::Span;
 
@@ -32,6 +35,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A leader that is cut off from here, but not from etcd, is noticed after these two together.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A leader that does not answer for so long makes this process of no use; shorter, it is just being exchanged.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// It is asked again so often, and has so long to answer.
+const PROBE: Duration = Duration::from_secs(2);
 /// What a slow client lets lie here of one answer.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// All answers share one connection. It must never fill because some clients are slow: others would wait for them. This is
@@ -96,6 +103,8 @@ pub struct Leader {
     channel: Channel,
     /// Fires when it leads no more.
     gone: CancellationToken,
+    /// Since when it does not answer, as far as is known here.
+    failing: Arc<Mutex<Option<Instant>>>,
 }
 
 impl fmt::Debug for Leader {
@@ -129,7 +138,52 @@ impl Leader {
             secret: Arc::from(secret),
             channel: endpoint.connect_lazy(),
             gone: CancellationToken::new(),
+            failing: Arc::default(),
         })
+    }
+
+    /// Names its term; nobody else may know it.
+    pub(super) fn term(&self) -> Arc<str> {
+        Arc::clone(&self.secret)
+    }
+
+    /// # Errors
+    /// When it has answered nothing for a while.
+    pub(crate) fn is_reached(&self) -> Result<(), String> {
+        let since = *lock(&self.failing);
+        match since.map(|since| since.elapsed()) {
+            Some(elapsed) if elapsed >= PATIENCE => {
+                Err(format!("the leader at {} has not answered for {} s", self.address, elapsed.as_secs()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It did not answer. Whoever chooses among control processes may send no calls here any more, so it is asked until it answers.
+    fn note_failure(&self) {
+        let mut failing = lock(&self.failing);
+        if failing.is_some() {
+            return;
+        }
+        *failing = Some(Instant::now());
+        drop(failing);
+        let (failing, gone) = (Arc::clone(&self.failing), self.gone.clone());
+        let mut health = HealthClient::new(self.channel.clone());
+        tokio::spawn(async move {
+            let asking = async {
+                while lock(&failing).is_some() {
+                    tokio::time::sleep(PROBE).await;
+                    let asked = health.check(HealthCheckRequest::default());
+                    // Any word of it will do.
+                    match tokio::time::timeout(PROBE, asked).await {
+                        Ok(Err(status)) if status.source().is_some() => {}
+                        Ok(_) => *lock(&failing) = None,
+                        Err(_) => {}
+                    }
+                }
+            };
+            gone.run_until_cancelled(asking).await;
+        });
     }
 
     /// Ends calls under way.
@@ -162,15 +216,21 @@ impl Leader {
         };
         match sent {
             Ok(response) => {
+                *lock(&self.failing) = None;
                 let ended = Box::pin(self.gone.clone().cancelled_owned());
                 response.map(|body| Body::new(Limited { body: Some(body), term: None, ended, _token: None }))
             }
             Err(error) => {
+                self.note_failure();
                 tracing::debug!(leader = %self.address, %error, "the leader does not answer");
                 nobody(&format!("the leader at {} does not answer", self.address)).into_http()
             }
         }
     }
+}
+
+fn lock(failing: &Mutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
+    failing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Leader {
@@ -206,5 +266,21 @@ mod tests {
             assert!(!format!("{taken:?}").contains("secret\""), "{taken:?}");
         }
         assert!(Relayed::take(&mut HeaderMap::new()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_cannot_be_reached_for_a_while_is_told_and_forgotten_once_it_answers() {
+        // Nobody listens there any more.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let leader = Leader::new(&address, "secret", None).unwrap();
+        let call = || http::Request::builder().uri("/a.B/C").body(Body::default()).unwrap();
+        leader.relay(call()).await;
+        assert_eq!(leader.is_reached(), Ok(()), "it may be back at once");
+        *lock(&leader.failing) = Instant::now().checked_sub(PATIENCE);
+        assert!(leader.is_reached().unwrap_err().contains("has not answered for 5 s"));
+        *lock(&leader.failing) = None;
+        assert_eq!(leader.is_reached(), Ok(()));
     }
 }

@@ -58,7 +58,7 @@ pub(super) const PAGES: Metric = seconds(
     "swift_s3_control.page.duration",
     SECONDS,
     &["http.route", "status"],
-    "How long requests of the web pages take until the answer begins, by route and class of status.",
+    "How long requests of the web pages take until the answer begins, by route and class of status; status left: the browser did not wait.",
 );
 pub(super) const BROWSERS: Metric =
     gauge("swift_s3_control.page.connections", "{connection}", &[], "Open connections of browsers.");
@@ -72,7 +72,7 @@ pub(super) const APPLIES: Metric = counter(
     "swift_s3_control.config.applies",
     "{change}",
     &["outcome"],
-    "Changes of the configuration that were asked for: applied, tried (a dry run), refused, conflict, failed.",
+    "Changes of the configuration that were asked for: applied, unchanged (it was so already), tried (a dry run), refused, conflict, failed.",
 );
 pub(super) const PUSHES: Metric = counter(
     "swift_s3_control.config.pushes",

@@ -22,9 +22,30 @@ use crate::time;
 const MAPPINGS: usize = 200;
 /// The label of all others together.
 const OTHER: &str = "other";
-/// Reasons that are told apart. Workers know about twenty; words that are none are told as [`OTHER`].
-const REASONS: usize = 40;
-const MAX_REASON_BYTES: usize = 40;
+/// Reasons that are told apart: those that workers know. Others are told as [`OTHER`], as a node could invent a new one each time.
+const REASONS: [&str; 21] = [
+    "local_missing",
+    "local_stale",
+    "local_unavailable",
+    "local_read",
+    "local_corrupt",
+    "needs_proxy",
+    "large_object",
+    "segment_missing",
+    "symlink",
+    "key_too_long",
+    "metadata_too_large",
+    "object_too_large",
+    "remote_unavailable",
+    "remote_denied",
+    "remote_refused",
+    "remote_mismatch",
+    "local_delete",
+    "bad_row",
+    "future_timestamp",
+    "restored",
+    "unsettled",
+];
 
 /// What is known.
 #[derive(Debug)]
@@ -64,6 +85,11 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self { at: Instant::now(), values: HashMap::new() }
+    }
+
     /// Adds up.
     pub(crate) fn new(facts: &Facts<'_>) -> Self {
         let mut figures = Self { at: Instant::now(), values: HashMap::new() };
@@ -191,8 +217,8 @@ impl Figures {
 
     fn add_reasons(&mut self, facts: &Facts<'_>) {
         let mut rest = None;
-        for (index, count) in facts.overview.status.failure_reasons.iter().enumerate() {
-            if index < REASONS && is_word(&count.reason) {
+        for count in &facts.overview.status.failure_reasons {
+            if REASONS.contains(&count.reason.as_str()) {
                 let labels = vec![label("reason", count.reason.clone())];
                 self.add(&PARKED_BY_REASON, whole(count.rows), labels);
             } else {
@@ -233,12 +259,6 @@ impl Figures {
             self.add(metric, value, labels(label("mapping", OTHER)));
         }
     }
-}
-
-/// Nodes tell reasons, and a label must not be what anybody likes.
-fn is_word(reason: &str) -> bool {
-    (1..=MAX_REASON_BYTES).contains(&reason.len())
-        && reason.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// Seconds since then; none if that is ahead.

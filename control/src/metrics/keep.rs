@@ -21,7 +21,10 @@ pub(crate) async fn keep(control: Arc<Control>) {
             () = tokio::time::sleep(pause) => {}
         }
         let began = Instant::now();
-        match add_up(&control, &mut applied).await {
+        // Disks may hang; stepping down must not wait for them, nor may the numbers of a leader that was stand beside those of the next one.
+        let added_up = control.stopping.run_until_cancelled(add_up(&control, &mut applied));
+        let Some(added_up) = added_up.await else { break };
+        match added_up {
             Ok(figures) => control.settings.metrics.publish(Some(figures)),
             // The age of the figures tells it; why it is so, the store says itself.
             Err(error) => tracing::debug!(%error, "could not add up figures"),

@@ -16,6 +16,7 @@ use super::page::{self, Question};
 use super::{caller, store_status};
 use crate::control::{Control, shown};
 use crate::documents::{self, Checked};
+use crate::metrics::ChangeOutcome;
 use crate::store::{NewRevision, RevisionRecord, StoreError};
 use crate::time;
 
@@ -38,6 +39,14 @@ struct Candidate {
     checked: Checked,
     /// The revision in force, and its text.
     current: (i64, String),
+}
+
+/// What is to be done for a call that was found right.
+enum Wanted {
+    /// Nothing: this is the answer.
+    Nothing(ChangeOutcome, ApplyConfigResponse),
+    /// A new revision; the answer lacks its number.
+    Change(Box<(NewRevision, Checked)>, ApplyConfigResponse),
 }
 
 impl Configs {
@@ -83,19 +92,23 @@ impl Configs {
         examined.await.map_err(|error| Status::internal(error.to_string()))
     }
 
-    async fn put_in_force(
+    async fn change(
         &self,
         candidate: Candidate,
         expected: i64,
         author: String,
         comment: String,
         rolled_back_to: i64,
-    ) -> Result<ApplyConfigResponse, Status> {
+    ) -> Result<Wanted, Status> {
         let Candidate { document, checked, current } = candidate;
         let changes = documents::changes((current.0 > 0).then_some(current.1.as_str()), &document);
         let warnings = checked.warnings.clone();
         if current.0 == expected && changes.is_empty() && documents::is_same(&current.1, &document) {
-            return Ok(ApplyConfigResponse { revision: self.revision_in_force().await?, warnings, changes });
+            let revision = self.revision_in_force().await?;
+            return Ok(Wanted::Nothing(
+                ChangeOutcome::Unchanged,
+                ApplyConfigResponse { revision, warnings, changes },
+            ));
         }
         let new = NewRevision {
             mappings: u32::try_from(checked.mappings.len()).unwrap_or(u32::MAX),
@@ -106,11 +119,34 @@ impl Configs {
             rolled_back_to,
             applied_at_ms: time::now_ms(),
         };
-        let record = self.0.apply(new, checked).await.map_err(|error| store_status(&error))?;
-        Ok(ApplyConfigResponse { revision: Some(record.into()), warnings, changes })
+        Ok(Wanted::Change(
+            Box::new((new, checked)),
+            ApplyConfigResponse { revision: None, warnings, changes },
+        ))
     }
 
-    async fn try_apply(&self, request: Request<ApplyConfigRequest>) -> Result<ApplyConfigResponse, Status> {
+    /// Does what was asked for, and counts what became of it. A change counts itself.
+    async fn done(&self, wanted: Result<Wanted, Status>) -> Result<Response<ApplyConfigResponse>, Status> {
+        let metrics = &self.0.settings.metrics;
+        match wanted {
+            Err(status) => {
+                metrics.applied(ChangeOutcome::of(&status));
+                Err(status)
+            }
+            Ok(Wanted::Nothing(outcome, response)) => {
+                metrics.applied(outcome);
+                Ok(Response::new(response))
+            }
+            Ok(Wanted::Change(change, mut response)) => {
+                let (new, checked) = *change;
+                let record = self.0.apply(new, checked).await.map_err(|error| store_status(&error))?;
+                response.revision = Some(record.into());
+                Ok(Response::new(response))
+            }
+        }
+    }
+
+    async fn try_apply(&self, request: Request<ApplyConfigRequest>) -> Result<Wanted, Status> {
         let author = caller(&request);
         let ApplyConfigRequest { document, expected_revision, dry_run, comment } = request.into_inner();
         check_comment(&comment)?;
@@ -126,15 +162,15 @@ impl Configs {
             );
             let revision = self.revision_in_force().await?;
             let warnings = candidate.checked.warnings;
-            return Ok(ApplyConfigResponse { revision, warnings, changes });
+            return Ok(Wanted::Nothing(
+                ChangeOutcome::Tried,
+                ApplyConfigResponse { revision, warnings, changes },
+            ));
         }
-        self.put_in_force(candidate, expected_revision, author, comment, 0).await
+        self.change(candidate, expected_revision, author, comment, 0).await
     }
 
-    async fn try_roll_back(
-        &self,
-        request: Request<RollbackConfigRequest>,
-    ) -> Result<ApplyConfigResponse, Status> {
+    async fn try_roll_back(&self, request: Request<RollbackConfigRequest>) -> Result<Wanted, Status> {
         let author = caller(&request);
         let RollbackConfigRequest { revision, expected_revision, comment } = request.into_inner();
         check_comment(&comment)?;
@@ -155,7 +191,7 @@ impl Configs {
             }));
         }
         let candidate = Candidate { document, checked, current };
-        self.put_in_force(candidate, expected_revision, author, comment, revision).await
+        self.change(candidate, expected_revision, author, comment, revision).await
     }
 }
 
@@ -192,10 +228,7 @@ impl ConfigService for Configs {
         &self,
         request: Request<ApplyConfigRequest>,
     ) -> Result<Response<ApplyConfigResponse>, Status> {
-        let is_dry_run = request.get_ref().dry_run;
-        let applied = self.try_apply(request).await;
-        self.0.settings.metrics.applied(&applied, is_dry_run);
-        applied.map(Response::new)
+        self.done(self.try_apply(request).await).await
     }
 
     async fn list_revisions(
@@ -236,9 +269,7 @@ impl ConfigService for Configs {
         &self,
         request: Request<RollbackConfigRequest>,
     ) -> Result<Response<ApplyConfigResponse>, Status> {
-        let applied = self.try_roll_back(request).await;
-        self.0.settings.metrics.applied(&applied, false);
-        applied.map(Response::new)
+        self.done(self.try_roll_back(request).await).await
     }
 }
 

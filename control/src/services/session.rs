@@ -16,7 +16,8 @@ use swift_s3_proto::v1::{
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::activity;
 use crate::control::{Control, shown};
@@ -303,7 +304,11 @@ impl Session<'_> {
         let (control, node_id, id) = (Arc::clone(self.control), self.node_id.to_owned(), self.id);
         let instance_id = self.instance_id.to_owned();
         // The session may last for months; each report is a trace of its own.
-        let span = tracing::info_span!("report", swift_s3_control.feeds = report.feeds.len());
+        let span = tracing::info_span!(
+            "report",
+            otel.status_code = Empty,
+            swift_s3_control.feeds = report.feeds.len()
+        );
         let saving = async move {
             let ProgressReport { sequence, feeds, usage, usage_number } = report;
             let usage = UsageNews { instance_id, number: usage_number, reports: in_force(&control, usage) };
@@ -320,6 +325,8 @@ impl Session<'_> {
                     String::new()
                 }
                 Err(error) => {
+                    // Whatever the reason: the node's progress is not stored, and its trace is kept.
+                    Span::current().record("otel.status_code", "ERROR");
                     if is_new {
                         tracing::warn!(%node_id, sequence, %error, "refused a report; its progress is not stored");
                     } else {

@@ -100,11 +100,27 @@ fn words_that_a_node_invents_are_no_labels() {
     let mut overview = overview();
     let count = |reason: &str, rows| FailureCount { reason: reason.to_owned(), rows };
     let secret = "AUTH_a/Photos of me";
-    overview.status.failure_reasons =
-        vec![count("remote_refused", 1), count(secret, 2), count("", 4), count(&"x".repeat(50), 8)];
+    overview.status.failure_reasons = vec![
+        count("remote_refused", 1),
+        count(secret, 2),
+        count("", 4),
+        count("aaaa1", 3),
+        count("other", 5),
+    ];
     let figures = Figures::new(&facts(&overview));
     let expected = BTreeMap::from([("remote_refused".to_owned(), 1.0), (OTHER.to_owned(), 14.0)]);
     assert_eq!(told(&figures, &PARKED_BY_REASON), expected);
+}
+
+/// Workers may learn new reasons; then they belong here, too.
+#[test]
+fn reasons_that_workers_know_are_told_apart() {
+    let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".to_owned());
+    let text = std::fs::read_to_string(format!("{folder}/../worker/src/reason.rs")).unwrap();
+    let words = text.lines().filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""));
+    let words: Vec<&str> = words.filter_map(|(_, rest)| rest.strip_suffix("\",")).collect();
+    let known: Vec<&str> = REASONS.into_iter().chain([OTHER]).collect();
+    assert_eq!(words, known);
 }
 
 #[test]
