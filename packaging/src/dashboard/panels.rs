@@ -155,7 +155,7 @@ const THROUGHPUT: &[Panel] = &[
                 "{{instance}} pass",
             ),
             (
-                r#"time() - swift_s3_sync_scheduler_last_turn_time_seconds{instance=~"$instance"}"#,
+                r#"time() - (swift_s3_sync_scheduler_last_turn_time_seconds{instance=~"$instance"} > 0)"#,
                 "{{instance}} turn",
             ),
         ],
