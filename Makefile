@@ -39,8 +39,8 @@ demo: setup ## A three-node Swift, an S3 store, a control plane, three workers a
 
 test: setup ## Run every test, end-to-end scenarios included (about 30 minutes, plus 15 for the first build)
 	@echo "test: building and running everything; half an hour on two cores, and a quarter more the first time"
-	@scripts/previous-version.sh
 	cargo build --workspace --all-targets
+	@scripts/previous-version.sh
 	cargo test --workspace
 
 # Targets run side by side, so a minute of the clock is a minute for each.

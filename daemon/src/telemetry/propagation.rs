@@ -91,7 +91,7 @@ impl Injector for Into<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use opentelemetry::trace::{SpanId, TracerProvider as _};
     use opentelemetry_sdk::propagation::TraceContextPropagator;
