@@ -159,7 +159,8 @@ fn the_handbook_names_metrics_that_exist() {
     let told: BTreeSet<&str> = catalogue().iter().map(|metric| metric.name).collect();
     let bases: BTreeSet<String> = catalogue().iter().map(|metric| metric.prometheus_name()).collect();
     let mut wrong = Vec::new();
-    for page in pages() {
+    // The changelog tells of names that are gone.
+    for page in pages().into_iter().filter(|page| name(page) != "CHANGELOG.md") {
         let text = read(&page);
         let pieces =
             text.split(['`', ' ', '\n', '(', '{', ',']).map(|piece| piece.trim_end_matches(['.', ')', ';']));
