@@ -122,6 +122,7 @@ async fn what_the_network_held_up_is_looked_at_again_by_whoever_sent_it() -> Res
     fleet.site.swift.delete_object(CONTAINER, deleted).await?;
     fleet.site.wait_equal(CONTAINER, SOON).await?;
     gate.open();
+    // Each replaced what the new owner had done: that is all that is certain, as somebody may have looked already.
     wait::until("the old requests to arrive", SOON, async || {
         for name in &names {
             let first = first_upload(&fleet, name)?;
@@ -130,9 +131,6 @@ async fn what_the_network_held_up_is_looked_at_again_by_whoever_sent_it() -> Res
         Ok(())
     })
     .await?;
-    for name in &names {
-        ensure!(content(&fleet, name).await?.as_deref() == Some(name.as_bytes()), "{name} did no harm");
-    }
     fleet.site.workers[VICTIM].thaw()?;
     fleet.site.wait_equal(CONTAINER, SOON).await?;
     fleet.wait_settled().await
